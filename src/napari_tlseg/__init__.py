@@ -1,0 +1,45 @@
+"""Segment medical images from few masks: click targets, pretrain on the clicks, fine-tune close to what was learned.
+
+Names are loaded when they are first used: importing the package imports neither torch nor Qt nor napari.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Anchor": "learn.anchor",
+    "AnchoredAdam": "learn.anchor",
+    "Case": "data.case",
+    "Control": "events",
+    "Dataset": "data.case",
+    "Demo": "engine.jobs",
+    "Finetune": "engine.jobs",
+    "InputError": "errors",
+    "Localizer": "nets.heads",
+    "Predict": "engine.jobs",
+    "Pretrain": "engine.jobs",
+    "Score": "engine.jobs",
+    "UNet": "nets.unet",
+    "finetune": "journey",
+    "fit": "learn.fit",
+    "make_encoder": "nets.encoders",
+    "predict": "journey",
+    "pretrain": "journey",
+    "read_dataset": "data.folder",
+    "score": "journey",
+    "write_masks": "data.annotations",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,83 @@
+"""Random changes that move an image, its mask and its click together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, radians, sin
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tlseg.data.case import Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """How far a training image may be changed; all zero leaves it as it is."""
+
+    rotate: float = 15.0
+    """Degrees to either side."""
+    zoom: float = 0.2
+    """Factor up to 1 ± zoom."""
+    shift: float = 0.1
+    """Share of the side, to either direction."""
+    flip_x: bool = False
+    flip_y: bool = False
+    gamma: float = 0.3
+    """Exponent up to e^± gamma."""
+    contrast: float = 0.2
+    brightness: float = 0.1
+    noise: float = 0.02
+    """Standard deviation, on the scale [0, 1]."""
+
+    def draw(self, rng: np.random.Generator, size: int) -> Change:
+        """One random change of a square of `size` pixels."""
+        angle = radians(rng.uniform(-self.rotate, self.rotate))
+        zoom = 1 + rng.uniform(-self.zoom, self.zoom)
+        mirror_x = -1.0 if self.flip_x and rng.random() < 0.5 else 1.0
+        mirror_y = -1.0 if self.flip_y and rng.random() < 0.5 else 1.0
+        turn = zoom * np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) @ np.diag([mirror_x, mirror_y])
+        centre = np.full(2, (size - 1) / 2)
+        move = centre + rng.uniform(-self.shift, self.shift, 2) * size - turn @ centre
+        return Change(
+            matrix=np.column_stack([turn, move]),
+            gamma=float(np.exp(rng.uniform(-self.gamma, self.gamma))),
+            gain=float(1 + rng.uniform(-self.contrast, self.contrast)),
+            bias=float(rng.uniform(-self.brightness, self.brightness)),
+            noise=float(self.noise * rng.random()),
+            seed=int(rng.integers(2**31)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Change:
+    """One drawn change: an affine map of the square, then intensities."""
+
+    matrix: NDArray[np.float64]
+    """(2, 3), takes (x, y, 1) of the old pixel to (x, y) of the new."""
+    gamma: float = 1.0
+    gain: float = 1.0
+    bias: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+
+    def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(C, Y, X) in [0, 1] to the same; what comes in from outside is zero."""
+        moved = np.stack([self._warp(channel, cv2.INTER_LINEAR) for channel in image])
+        changed = self.gain * np.clip(moved, 0, 1) ** self.gamma + self.bias * (moved > 0)
+        if self.noise:
+            changed += np.random.default_rng(self.seed).normal(0, self.noise, moved.shape)
+        return np.clip(changed, 0, 1).astype(np.float32)
+
+    def labels(self, labels: Labels) -> Labels:
+        """(Y, X) classes; what comes in from outside is background."""
+        return self._warp(labels, cv2.INTER_NEAREST)
+
+    def point(self, y: float, x: float) -> tuple[float, float]:
+        """Where a pixel goes."""
+        new_x, new_y = self.matrix @ (x, y, 1.0)
+        return float(new_y), float(new_x)
+
+    def _warp(self, plane: NDArray[np.generic], interpolation: int) -> NDArray[np.generic]:  # type: ignore[explicit-any]
+        return cv2.warpAffine(plane, self.matrix, plane.shape[::-1], flags=interpolation)

@@ -1,0 +1,95 @@
+"""What a dataset is made of: cases, each an image with what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tlseg.data.geometry import Geometry
+
+Labels = NDArray[np.uint8]
+"""Class of each pixel, 0 for background."""
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An array as it is stored, with its geometry."""
+
+    array: NDArray[Any]
+    """(Y, X), (Y, X, C) or (Z, Y, X), in the file's own values (HU for a CT)."""
+    geometry: Geometry
+
+    @property
+    def planes(self) -> NDArray[Any]:
+        """A view: (N, Y, X, C)."""
+        planes = self.geometry.to_planes(self.array)
+        return planes if planes.ndim == 4 else planes[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image (or volume, or page of a stack) and what is annotated in it; files are read when asked for."""
+
+    name: str
+    """File name without its ending; of a page, with `#page`."""
+    image: Path
+    geometry: Geometry = field(repr=False, compare=False)
+    page: int | None = None
+    """Which page of a multi-page TIFF, or None for the whole file."""
+    mask: Path | None = None
+    roi: Path | None = None
+    click: tuple[float, ...] | None = None
+    """Target centre in stored pixel indices: (y, x) or (z, y, x). `()` says: looked at, no target visible."""
+    patient: str = ""
+    painted: tuple[int, ...] | None = None
+    """Planes that are fully painted; None for all of them."""
+
+    @property
+    def planes(self) -> range | tuple[int, ...]:
+        """The planes whose mask can be trusted."""
+        return range(self.geometry.plane_shape[0]) if self.painted is None else self.painted
+
+    @property
+    def key(self) -> str:
+        """What the tables of a dataset folder call it: its image's file name, of a page with `#page`."""
+        return normalize("NFC", self.image.name) + ("" if self.page is None else f"#{self.page}")
+
+    def page_of(self, file: Path) -> int | None:
+        """Which page of a mask's or ROI's file is this case's: its own, unless the file is named after the page."""
+        return None if normalize("NFC", file.name).startswith(f"{self.name}.") else self.page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """The cases of one folder, in the order of their names."""
+
+    folder: Path
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...] = ("background", "target")
+    modality: str | None = None
+    """`fundus`, `ct` (HU), `ct-slices` (8-bit, windowed) or None where nobody said."""
+    notes: tuple[str, ...] = ()
+    """What was assumed while reading, in sentences for the user."""
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
+    def __getitem__(self, name: str) -> Case:
+        return next(case for case in self.cases if case.name == name)
+
+    @property
+    def labelled(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.mask is not None)
+
+    @property
+    def clicked(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.click)

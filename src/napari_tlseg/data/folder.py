@@ -1,0 +1,192 @@
+"""The dataset folder: images, and beside them masks, clicks, patients and what else is known."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from napari_tlseg.data.case import Case, Dataset
+from napari_tlseg.data.formats import IMAGE_SUFFIXES, case_name, count_pages, read_geometry, read_labels
+from napari_tlseg.data.formats.masks import check_grid
+from napari_tlseg.data.tables import nfc, read_clicks, read_painted, read_patients, write_clicks
+from napari_tlseg.errors import InputError
+
+__all__ = ["fingerprint", "read_dataset", "write_clicks"]
+
+MAX_CLASSES = 32
+"""More values than this in a mask are grey levels, not classes."""
+
+
+def read_dataset(folder: Path, masks: str = "masks") -> Dataset:
+    """The cases of a dataset folder; only headers and tables are read, pixels when asked for.
+
+    `masks` names the folder of the masks. The classes of another one than `masks` are those of its own table in
+    dataset.toml, else those of the dataset where they are enough for the values found, else they are numbered.
+    """
+    if not folder.is_dir():
+        raise InputError("there is no such folder", folder, "name a folder of images, or one that holds images/")
+    settings = _read_settings(folder)
+    cases = _read_cases(folder, settings.pages)
+    notes: list[str] = []
+    if masks != "masks" and not (folder / masks).is_dir():
+        raise InputError("there is no such folder", folder / masks, "choose another --masks")
+    mask_files = _beside(folder / masks, cases, notes)
+    roi_files = _beside(folder / "rois", cases, notes)
+    clicks = read_clicks(folder, cases)
+    patients = read_patients(folder, cases, notes)
+    painted = read_painted(folder, cases)
+    cases = [
+        replace(
+            case,
+            mask=mask_files.get(case.name),
+            roi=roi_files.get(case.name),
+            click=clicks.get(case.name),
+            patient=patients.get(case.name, case.name),
+            painted=painted.get(case.name),
+        )
+        for case in cases
+    ]
+    _note_unpainted(cases, bool(painted), notes)
+    return Dataset(
+        folder=folder,
+        cases=tuple(cases),
+        classes=_choose_classes(cases, masks, settings, notes),
+        modality=settings.modality,
+        notes=tuple(notes),
+    )
+
+
+def fingerprint(case: Case) -> str:
+    """SHA-256 of the image file's bytes, of a page with `#page`: to recognise an image that was seen before."""
+    with case.image.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest if case.page is None else f"{digest}#{case.page}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """dataset.toml."""
+
+    modality: str | None = None
+    classes: tuple[str, ...] | None = None
+    pages: bool = False
+    """Whether each page of a TIFF is a case."""
+    other: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Classes of other mask folders, by the folder's name."""
+
+
+def _read_settings(folder: Path) -> _Settings:
+    path = folder / "dataset.toml"
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig")) if path.exists() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"cannot be read ({error})", path, 'expected lines like modality = "fundus"') from None
+    other = {key: value for key, value in found.items() if isinstance(value, dict) and (folder / key).is_dir()}
+    unknown = found.keys() - other.keys() - {"modality", "classes", "pages"}
+    unknown |= {f"{key}.{inner}" for key, table in other.items() for inner in table.keys() - {"classes"}}
+    if unknown:
+        raise InputError(f"does not know {', '.join(sorted(unknown))}", path, "expected modality, classes or pages")
+    if not isinstance(found.get("modality", ""), str):
+        raise InputError("modality is not text", path, 'expected one like "fundus"')
+    if found.get("pages", "cases") != "cases":
+        raise InputError(f"pages is {found['pages']!r}", path, 'the only choice is "cases": pages that are no volume')
+    return _Settings(
+        modality=found.get("modality"),
+        classes=_classes(path, found),
+        pages="pages" in found,
+        other={key: names for key, table in other.items() if (names := _classes(path, table))},
+    )
+
+
+def _classes(path: Path, table: Mapping[str, Any]) -> tuple[str, ...] | None:
+    names = table.get("classes")
+    if names is None:
+        return None
+    good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not good or not 2 <= len(set(names)) == len(names):
+        raise InputError(f"classes is {names!r}", path, 'expected a list of names like ["background", "disc"]')
+    return tuple(names)
+
+
+def _read_cases(folder: Path, pages: bool) -> list[Case]:
+    images = folder / "images" if (folder / "images").is_dir() else folder
+    cases = [case for path in _image_files(images) for case in _cases_of(path, pages)]
+    if not cases:
+        raise InputError("holds no images", images, f"expected files ending in {' '.join(IMAGE_SUFFIXES)}")
+    if twice := [name for name, count in Counter(case.name for case in cases).items() if count > 1]:
+        files = " and ".join(case.image.name for case in cases if case.name == twice[0])
+        raise InputError(f"{files} are both case {twice[0]!r}", images, "rename one of them, and its mask")
+    return cases
+
+
+def _cases_of(path: Path, pages: bool) -> Iterator[Case]:
+    name = nfc(case_name(path))
+    if not pages or (count := count_pages(path)) == 1:
+        yield Case(name=name, image=path, geometry=read_geometry(path))
+    else:
+        for page in range(count):
+            yield Case(name=f"{name}#{page}", image=path, page=page, geometry=read_geometry(path, page))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """The images of a folder by name, without hidden files (macOS leaves `._scan.png` beside `scan.png`)."""
+    try:
+        paths = sorted((path for path in folder.iterdir() if path.name[0] != "."), key=lambda path: nfc(path.name))
+        return [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_file()]
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", folder, "ask for access to it") from None
+
+
+def _beside(folder: Path, cases: Iterable[Case], notes: list[str]) -> dict[str, Path]:
+    """Case name → its mask or ROI, whose grid is the image's."""
+    if not folder.is_dir():
+        return {}
+    files: dict[str, Path] = {}
+    for path in _image_files(folder):
+        if other := files.get(nfc(case_name(path))):
+            raise InputError(f"{other.name} and {path.name} are of the same case", folder, "keep one of them")
+        files[nfc(case_name(path))] = path
+    found = {}
+    for case in cases:
+        if file := files.get(case.name, files.get(nfc(case_name(case.image)))):
+            check_grid(file, read_geometry(file, case.page_of(file)), case.geometry)
+            found[case.name] = file
+    used = set(found.values())
+    if strays := [file.name for file in files.values() if file not in used]:
+        notes.append(f"{len(strays)} files of {folder.name}/ belong to no image ({strays[0]} …): they are not used.")
+    return found
+
+
+def _note_unpainted(cases: Iterable[Case], listed: bool, notes: list[str]) -> None:
+    volumes = [case for case in cases if case.mask and len(case.geometry.shape) == 3 and case.painted is None]
+    if listed and volumes:
+        notes.append(f"{len(volumes)} volumes with a mask are not in labelled.csv: all their slices count as painted.")
+
+
+def _choose_classes(cases: Iterable[Case], masks: str, settings: _Settings, notes: list[str]) -> tuple[str, ...]:
+    known = settings.classes or ("background", "target")
+    if masks in settings.other:
+        return settings.other[masks]
+    if masks != "masks" and len(known) < (count := _count_classes(cases)):
+        notes.append(f"{masks}/ holds {count} classes that dataset.toml does not name: they are numbered.")
+        return ("background", *(f"class {number}" for number in range(1, count)))
+    if settings.classes is None:
+        notes.append("dataset.toml names no classes: they are background and target.")
+    return known
+
+
+def _count_classes(cases: Iterable[Case]) -> int:
+    """The largest value in any mask, and 1; a JPEG, which blurs values, can only hold two classes."""
+    most = 1
+    for case in cases:
+        if case.mask is not None and case.mask.suffix.lower() not in (".jpg", ".jpeg"):
+            labels = read_labels(case.mask, case.geometry, 256, case.page_of(case.mask))
+            most = max(most, int(labels.max(initial=0)))
+            if most >= MAX_CLASSES:
+                raise InputError(f"holds the value {most}, too many for classes", case.mask, "use a mask of 0, 1, 2 …")
+    return most + 1

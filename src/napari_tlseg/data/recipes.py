@@ -1,0 +1,156 @@
+"""How an image of one modality becomes what a network sees: named, frozen, and invertible to the native grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tlseg.data.augment import Augment
+from napari_tlseg.data.case import Case, Dataset, Image
+from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Intensities to [0, 1], the plane into a square, then the steps of the modality."""
+
+    name: str
+    says: str
+    """In words, for the user."""
+    size: int = 256
+    """Side of the square when nobody asks for another, pixels."""
+    window: tuple[float, float] | None = None
+    """HU that become 0 and 1; 8-bit slices count as windowed already."""
+    grey: bool = False
+    clahe: float = 0.0
+    """Clip limit of contrast-limited adaptive histogram equalisation on 8 × 8 tiles; 0 for none."""
+    gamma: float = 1.0
+    neighbours: int = 0
+    """Planes on either side that become further channels."""
+    augment: Augment = field(default=Augment(), repr=False)
+
+    def channels(self, image: Image) -> int:
+        """How many channels a prepared plane has."""
+        return (1 if self.grey else image.planes.shape[-1]) * (2 * self.neighbours + 1)
+
+    def limits(self, image: Image) -> tuple[float, float]:
+        """The stored values that become 0 and 1, the same for all planes of a case."""
+        array = image.array
+        if array.dtype == np.uint8:
+            return 0.0, 255.0
+        if self.window is not None:
+            return self.window
+        low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], (0.5, 99.5))
+        return float(low), float(max(high, low + 1e-6))
+
+    def squares(self, image: Image, planes: Iterable[int], size: int) -> Iterator[NDArray[np.float32]]:
+        """The planes asked for, each as (C, size, size) float32 in [0, 1]."""
+        limits, stack = self.limits(image), image.planes
+        offsets = range(-self.neighbours, self.neighbours + 1)
+        for plane in planes:
+            chosen = [min(max(plane + offset, 0), len(stack) - 1) for offset in offsets]
+            yield np.concatenate([self._square(stack[index], limits, size) for index in chosen])
+
+    def frame(self, image: Image, size: int) -> Letterbox:
+        """The way back from a prepared plane."""
+        return Letterbox(image.geometry.plane_shape[1:], size)
+
+    def _square(self, plane: NDArray[Any], limits: tuple[float, float], size: int) -> NDArray[np.float32]:
+        low, high = limits
+        values = np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1)
+        if self.grey and values.shape[-1] == 3:
+            values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
+        square = Letterbox(values.shape[:2], size).image(values).transpose(2, 0, 1)
+        if self.clahe:
+            square = np.stack([_equalise(channel, self.clahe) for channel in square])
+        return np.asarray(square ** (1 / self.gamma) if self.gamma != 1 else square, np.float32)
+
+
+def _equalise(channel: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
+    """Contrast stretched to the 1st and 99th percentile of what is not black, then CLAHE; black stays black."""
+    seen = channel > 0.04
+    low, high = np.percentile(channel[seen], (1, 99)) if seen.any() else (0.0, 1.0)
+    stretched = np.clip((channel - low) / max(high - low, 1e-6), 0, 1)
+    levels = (stretched * 255 + 0.5).astype(np.uint8)
+    return np.where(seen, cv2.createCLAHE(clip, (8, 8)).apply(levels), 0).astype(np.float32) / 255
+
+
+FUNDUS = Recipe(
+    name="fundus",
+    says="fundus photograph: grey, contrast normalised, CLAHE, gamma 1.2 (Hu et al.)",
+    size=192,
+    grey=True,
+    clahe=2.0,
+    gamma=1.2,
+    augment=Augment(flip_x=True),
+)
+CT_LUNG = Recipe(
+    name="ct-lung",
+    says="chest CT: window -1000 to 0 HU, slice by slice (Sagie et al.)",
+    size=384,
+    window=(-1000.0, 0.0),
+    grey=True,
+    augment=Augment(rotate=10, shift=0.05, gamma=0.15, contrast=0.1, brightness=0.05),
+)
+CT_LUNG_3 = Recipe(
+    name="ct-lung-3",
+    says="chest CT: as ct-lung, with the slices above and below as channels (Virk & Bathula)",
+    size=256,
+    window=CT_LUNG.window,
+    grey=True,
+    neighbours=1,
+    augment=CT_LUNG.augment,
+)
+PLAIN = Recipe(name="plain", says="any image: values scaled to 0..1, colours kept")
+
+RECIPES = {recipe.name: recipe for recipe in (FUNDUS, CT_LUNG, CT_LUNG_3, PLAIN)}
+_OF_MODALITY = {"fundus": FUNDUS, "ct": CT_LUNG, "ct-slices": CT_LUNG}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name."""
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise InputError(f"there is no recipe '{name}'", remedy=f"choose one of {', '.join(RECIPES)}") from None
+
+
+def pick_recipe(dataset: Dataset) -> tuple[Recipe, str]:
+    """The recipe that fits the data, and a sentence that says why."""
+    if dataset.modality is not None:
+        recipe = _OF_MODALITY.get(dataset.modality, PLAIN)
+        return recipe, f"Recipe {recipe.name} ({recipe.says}), as dataset.toml says modality = '{dataset.modality}'."
+    recipe = _recipe_of(read_image(dataset.cases[0].image, dataset.cases[0].page))
+    return (
+        recipe,
+        f"Recipe {recipe.name} ({recipe.says}), judged from {dataset.cases[0].image.name}; --recipe names another.",
+    )
+
+
+def _recipe_of(image: Image) -> Recipe:
+    if image.array.dtype.kind in "if" and image.geometry.unit == "mm" and image.array.min() < -500:
+        return CT_LUNG
+    return FUNDUS if image.planes.shape[-1] == 3 and _round_and_red(image.planes[0]) else PLAIN
+
+
+def _round_and_red(plane: NDArray[Any]) -> bool:
+    """Whether a photograph is red in the middle and dark in its corners, as a fundus photograph is."""
+    y, x = plane.shape[0] // 12 + 1, plane.shape[1] // 12 + 1
+    middle = plane[4 * y : -4 * y, 4 * x : -4 * x].reshape(-1, 3).mean(axis=0)
+    corners = np.mean(
+        [plane[rows, columns].mean() for rows in (slice(y), slice(-y, None)) for columns in (slice(x), slice(-x, None))]
+    )
+    return bool(middle[0] > middle[1] > middle[2] and corners < 0.35 * middle[0])
+
+
+def square_size(recipe: Recipe, case: Case) -> int:
+    """The recipe's side, or less where the image has no more to show; a multiple of 32."""
+    longest = max(case.geometry.plane_shape[1:])
+    return min(recipe.size, -(-longest // 32) * 32)

@@ -1,0 +1,154 @@
+"""Few masks and a source to a run: a segmentation model, its scores, and all that is needed to trust them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from napari_tlseg.data.run import RunFolder
+from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
+from napari_tlseg.engine.scoring import score_run
+from napari_tlseg.engine.source import Source
+from napari_tlseg.events import Control, Event, Finished
+from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
+from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.fit import Schedule, fit
+from napari_tlseg.learn.metrics import Score, summarize
+from napari_tlseg.learn.objectives import Segment, pick_loss
+from napari_tlseg.learn.predict import Segmenter
+from napari_tlseg.nets.checkpoint import Provenance, save
+from napari_tlseg.nets.unet import UNet
+
+
+def finetune(job: Finetune, control: Control) -> Iterator[Event]:
+    """Train, keep the best weights at once, then score validation and held-out cases on their native grid."""
+    setting = _settle(job)
+    run = RunFolder.create(job.out, job.overwrite)
+    try:
+        run.write_job({"job": "finetune", **asdict(job)})
+        with closing(_events(job, setting, run, control)) as events:
+            for event in events:
+                run.append_event({"event": type(event).__name__, **asdict(event)})
+                yield event
+    except BaseException:
+        if not run.model.exists():
+            run.discard()
+        raise
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Setting:
+    """All that is known before the first image is prepared."""
+
+    source: Source
+    material: Material
+    model: UNet
+    anchor: Anchor | None
+    optimizer: torch.optim.Optimizer
+    precision: torch.dtype
+    provenance: Provenance
+    notes: tuple[str, ...]
+
+
+def _settle(job: Finetune) -> _Setting:
+    device = pick_device(job.device)
+    source = Source.find(job.source, job.encoder)
+    material = gather(job, "mask", source.size)
+    torch.manual_seed(job.seed)
+    encoder = source.make(material.channels)
+    sha256 = source.sha256(encoder)
+    model = UNet(encoder, len(material.dataset.classes))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    anchored = source.name != "none"
+    anchor = Anchor(model.encoder, job.strength) if anchored else None
+    norm = "target" if not anchored or job.norm == "auto" else job.norm
+    return _Setting(
+        source=source,
+        material=material,
+        model=model,
+        anchor=anchor,
+        optimizer=_optimizer(job, model, anchor),
+        precision=pick_precision(job.precision, device),
+        provenance=Provenance(
+            task="segment",
+            encoder=source.encoder_name,
+            in_channels=material.channels,
+            classes=material.dataset.classes,
+            recipe=material.recipe.name,
+            size=material.size,
+            solver=job.solver,
+            norm=norm,
+            init="source" if anchored else "none",
+            source_sha256=sha256,
+            seen=tuple(sorted(material.seen | source.seen)),
+            trained_on=material.dataset.folder.resolve().name,
+            seed=job.seed,
+        ),
+        notes=(*material.notes, *([] if anchored else ["No source: λ has nothing to hold the encoder to."])),
+    )
+
+
+def _optimizer(job: Finetune, model: UNet, anchor: Anchor | None) -> torch.optim.Optimizer:
+    if anchor is None:
+        return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
+    return AnchoredAdam(model.parameters(), job.learning_rate, anchor=anchor, solver=job.solver)
+
+
+def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) -> Generator[Event, None, None]:
+    began = time.monotonic()
+    yield from noted(setting.notes)
+    samples = yield from read_samples(setting.material, "mask", control)
+
+    def keep(outcome: Outcome) -> str:
+        strength = outcome.strengths[-1][1] if outcome.strengths else 0.0
+        facts = replace(setting.provenance, strength=strength, steps=outcome.steps, scores=outcome.scores)
+        return save(run.model, setting.model, facts)
+
+    training = fit(
+        setting.model,
+        _objective(job, setting, samples),
+        setting.optimizer,
+        Schedule(steps=job.steps, patience=job.patience),
+        anchor=setting.anchor,
+        norm=setting.provenance.norm,  # type: ignore[arg-type]
+        precision=setting.precision,
+        seed=job.seed,
+        control=control,
+    )
+    outcome = yield from follow(training, job.steps, control, keep)
+    sha256 = keep(outcome)
+    seconds = time.monotonic() - began
+    segmenter = Segmenter(setting.model, setting.provenance, job.clean, setting.precision)
+    scores = yield from score_run(segmenter, setting.material, setting.source.seen, run, control)
+    summary = _summary(setting, outcome, scores) | {"sha256": sha256, "seconds": seconds}
+    run.write_summary(summary)
+    yield Finished(reason=outcome.reason, out=job.out, summary=summary)
+
+
+def _objective(job: Finetune, setting: _Setting, samples: Samples) -> Segment:
+    classes = len(setting.material.dataset.classes)
+    augment, loss = setting.material.recipe.augment, pick_loss(job.loss, classes)
+    return Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
+
+
+def _summary(setting: _Setting, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:
+    parts, facts = setting.material.parts, setting.provenance
+    return {
+        "lambda": outcome.strengths[-1][1] if outcome.strengths else 0.0,
+        **({"lambda_history": outcome.strengths} if len(outcome.strengths) > 1 else {}),
+        "drift": setting.anchor.drift() if setting.anchor else None,
+        "source": setting.source.name,
+        "source_sha256": facts.source_sha256,
+        **{name: getattr(facts, name) for name in ("encoder", "solver", "norm", "recipe", "size", "seed")},
+        "reason": outcome.reason,
+        "steps": outcome.steps,
+        **summarize(scores, "held-out"),
+        "validation": summarize(scores, "validation"),
+        "training": {"cases": [case.name for case in parts.training]},
+    }

@@ -1,0 +1,197 @@
+"""One frozen dataclass per job: the command line's flags, a panel's fields, a notebook's call and the run's record.
+
+Importing this module imports no torch; `run()` does.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from napari_tlseg.data.recipes import find_recipe
+from napari_tlseg.errors import InputError
+from napari_tlseg.events import Control, Event
+from napari_tlseg.learn.postprocess import Postprocess
+
+Solver = Literal["stable", "paper"]
+Task = Literal["localize", "segment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """What every job can be told."""
+
+    seed: int = 0
+    """The same seed gives the same result on a CPU."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the convolutions; auto takes bfloat16 where the hardware is faster with it."""
+
+    def run(self, control: Control | None = None) -> Iterator[Event]:
+        """Do the job, an event at a time; to stop it, set `control.stop`, or ask for no further event."""
+        from napari_tlseg.engine.running import guarded
+
+        return guarded(self._work(control or Control()))
+
+    @abstractmethod
+    def _work(self, control: Control) -> Iterator[Event]:
+        """The job itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Job):
+    """What pretraining and fine-tuning share."""
+
+    data: Positional[Path]
+    """Dataset folder: images/, with masks/ or clicks.csv beside it."""
+    out: Path
+    """Where the result is written."""
+    masks: str = "masks"
+    """Folder of the masks, beside images/."""
+    recipe: str = "auto"
+    """fundus, ct-lung, ct-lung-3 or plain; auto picks by the data and says so."""
+    size: int | None = None
+    """Side of the square that the network sees, pixels; by default the source's or the recipe's."""
+    labels: int | None = None
+    """How many annotated images training and validation may see together; by default all that are not held out."""
+    held_out: float = 0.2
+    """Share of the patients kept for the final look."""
+    steps: int = 300
+    """Training steps."""
+    batch: int = 8
+    """Images per step."""
+    learning_rate: float = 1e-3
+    """At its highest, after the warm-up."""
+    patience: int = 0
+    """Stop early after so many looks at the validation cases without a gain; 0 for never."""
+    loss: Literal["auto", "dice", "cross-entropy", "both"] = "auto"
+    """Of a segmentation: auto takes −log Dice for one class, and both for several."""
+    overwrite: bool = False
+    """Replace an earlier result of the same name."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "--steps", self.steps, "at least 1")
+        _require(self.batch >= 1, "--batch", self.batch, "at least 1")
+        _require(self.size is None or 32 <= self.size <= 2048, "--size", self.size, "between 32 and 2048")
+        _require(self.labels is None or self.labels >= 1, "--labels", self.labels, "at least 1")
+        _require(0 <= self.held_out < 1, "--held-out", self.held_out, "a share from 0 to below 1")
+        _require(0 < self.learning_rate <= 1, "--learning-rate", self.learning_rate, "above 0 and at most 1")
+        _require(self.patience >= 0, "--patience", self.patience, "0 or more")
+        if self.recipe != "auto":
+            find_recipe(self.recipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Training):
+    """Teach an encoder on annotations that are cheap, such as clicks on the target's centre; the result is a source."""
+
+    task: Task = "localize"
+    """localize learns from clicks.csv, segment from masks."""
+    encoder: str = "unet"
+    """unet (Hu et al., sized for a CPU) or any encoder of segmentation-models-pytorch, such as densenet121."""
+    init: Literal["none", "imagenet"] | Path = "none"
+    """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of weights (.pth, .safetensors)."""
+    steps: int = 1000
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.pretraining import pretrain
+
+        return pretrain(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Training):
+    """Train a segmentation model on few masks, staying as close to the source's encoder as λ says."""
+
+    source: Literal["none", "imagenet"] | Path = "none"
+    """A pretrained encoder: a file made by pretrain or finetune, a file of ImageNet weights, or none."""
+    strength: Annotated[float, arg(name="lambda")] = 1e-3
+    """λ: 0 is plain fine-tuning, inf freezes the encoder, in between it is held the more closely the larger λ."""
+    solver: Solver = "stable"
+    """stable (proximal step in Adam's metric) or paper (gradient of the penalty, as published)."""
+    norm: Literal["auto", "source", "target"] = "auto"
+    """Whose statistics batch-norm uses in the encoder: the source's, or those of the new images."""
+    encoder: str | None = None
+    """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
+    clean: Postprocess = field(default_factory=Postprocess)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.strength >= 0, "--lambda", self.strength, "0 or more, or inf")
+        if self.solver == "paper" and math.isinf(self.strength):
+            raise InputError("--solver paper cannot express --lambda inf", remedy="use --solver stable")
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.finetuning import finetune
+
+        return finetune(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Job):
+    """Write the masks that a run's model finds, on the grid of each image."""
+
+    data: Positional[tuple[Path, ...]]
+    """A dataset folder, or image files."""
+    model: Path
+    """A run folder, or its model.safetensors."""
+    out: Path
+    """Folder for the masks."""
+    clean: Postprocess = field(default_factory=Postprocess)
+    overwrite: bool = False
+    """Replace masks that are there already."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.predicting import predict
+
+        return predict(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Job):
+    """Compare a folder of masks with those of a dataset, on the native grid."""
+
+    predictions: Positional[Path]
+    """Folder of predicted masks, named as the cases."""
+    data: Positional[Path]
+    """Dataset folder with the true masks."""
+    masks: str = "masks"
+    """Folder of the true masks, beside images/."""
+    out: Path | None = None
+    """Where to write the scores as CSV."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.scoring import score
+
+        return score(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Job):
+    """The whole journey on phantoms or your own folder: clicks, pretraining, fine-tuning at several λ, a table."""
+
+    out: Path = Path("demo")
+    """Folder for all that is made."""
+    data: Path | None = None
+    """A dataset folder with clicks and masks; by default phantom fundus photographs are drawn."""
+    pretrain_steps: int = 300
+    """Training steps on the clicks."""
+    steps: int = 120
+    """Training steps of each of the four fine-tunings."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.demo import demo
+
+        return demo(self, control)
+
+
+def _require(holds: bool, flag: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise InputError(f"{flag} {value} is not possible", remedy=f"give {allowed}")

@@ -1,0 +1,100 @@
+"""Images to masks, each on the grid of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from napari_tlseg.data.annotations import mask_path, write_mask
+from napari_tlseg.data.case import Case, Labels
+from napari_tlseg.data.files import writable
+from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.data.formats import case_name, read_geometry, read_image
+from napari_tlseg.data.recipes import find_recipe
+from napari_tlseg.engine.jobs import Predict
+from napari_tlseg.engine.running import Stopped, noted
+from napari_tlseg.errors import InputError
+from napari_tlseg.events import Control, Event, Finished, Reason, Started, Visited
+from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.predict import Segmenter
+from napari_tlseg.nets.checkpoint import load, load_model
+from napari_tlseg.nets.unet import UNet
+
+
+def predict(job: Predict, control: Control) -> Iterator[Event]:
+    """Write one mask per case, a whole file or none."""
+    segmenter = load_segmenter(job)
+    cases, notes = _cases(job.data)
+    _require_free(job.out, [mask_path(case, job.out) for case in cases], job.overwrite)
+    yield from noted(notes)
+    yield Started(stage="predict", total=len(cases))
+    classes, written = len(segmenter.provenance.classes), 0
+    for case in cases:
+        try:
+            labels = segment(segmenter, case, control)
+        except Stopped:
+            break
+        path = write_mask(case, labels, job.out, classes)
+        written += 1
+        yield Visited(case=case.name, path=path)
+    reason: Reason = "done" if written == len(cases) else "stopped"
+    yield Finished(reason=reason, out=job.out, summary={"masks": written, "cases": len(cases)})
+
+
+def segment(segmenter: Segmenter, case: Case, control: Control) -> Labels:
+    """The labels (N, Y, X) of a case; Stopped where the user does not want to wait for them."""
+    image = read_image(case.image, case.page)
+    channels, wanted = find_recipe(segmenter.provenance.recipe).channels(image), segmenter.provenance.in_channels
+    if channels != wanted:
+        raise InputError(
+            f"has {channels} channels, the model takes {wanted}", case.image, "give images like those of the training"
+        )
+    planes = []
+    for plane in segmenter.planes(image):
+        planes.append(plane)
+        if control.stop:
+            raise Stopped
+    return segmenter.finish(planes, case)
+
+
+def load_segmenter(job: Predict) -> Segmenter:
+    """The model of a run folder or file, on the job's device."""
+    path = job.model / "model.safetensors" if job.model.is_dir() else job.model
+    device = pick_device(job.device)
+    checkpoint = load(path)
+    model = load_model(checkpoint)
+    if not isinstance(model, UNet):
+        raise InputError("holds a localizer, which finds centres and no masks", path, "fine-tune it first")
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
+
+
+def _cases(paths: tuple[Path, ...]) -> tuple[list[Case], tuple[str, ...]]:
+    if not paths:
+        raise InputError("no image was named", remedy="name a dataset folder or image files")
+    cases: list[Case] = []
+    notes: list[str] = []
+    for path in paths:
+        if path.is_dir():
+            dataset = read_dataset(path)
+            cases += dataset.cases
+            notes += dataset.notes
+        else:
+            cases.append(Case(name=case_name(path), image=path, geometry=read_geometry(path)))
+    names = [case.name for case in cases]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"two images are both case '{twice}'", remedy="predict them into different folders")
+    return cases, tuple(notes)
+
+
+def _require_free(folder: Path, targets: list[Path], overwrite: bool) -> None:
+    taken = [path for path in targets if path.exists()]
+    if taken and not overwrite:
+        raise InputError(
+            f"{len(taken)} of the masks exist already", taken[0], "choose another --out or add --overwrite"
+        )
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not writable(nearest):
+        raise InputError("cannot be written", folder, "choose a place you may write to")

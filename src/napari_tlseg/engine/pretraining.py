@@ -1,0 +1,85 @@
+"""Cheap annotations to a source: a pretrained encoder in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+
+from napari_tlseg.engine.jobs import Pretrain
+from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples, require_free
+from napari_tlseg.errors import InputError
+from napari_tlseg.events import Control, Event, Finished
+from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.fit import Schedule, evaluate, fit
+from napari_tlseg.learn.objectives import Localize, Segment, pick_loss
+from napari_tlseg.nets.checkpoint import Provenance, save
+from napari_tlseg.nets.encoders import Encoder, make_encoder
+from napari_tlseg.nets.heads import Localizer
+from napari_tlseg.nets.unet import UNet
+
+Task = tuple[Localizer | UNet, Localize | Segment, torch.optim.Optimizer]
+
+
+def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
+    """Train a localizer or a U-Net from `job.init`, and keep the best weights on validation cases."""
+    if job.out.suffix != ".safetensors":
+        raise InputError("is not the name of a source", job.out, "let it end in .safetensors")
+    require_free(job.out, job.overwrite)
+    device = pick_device(job.device)
+    precision = pick_precision(job.precision, device)
+    annotation = "click" if job.task == "localize" else "mask"
+    material = gather(job, annotation)
+    yield from noted(material.notes)
+    samples = yield from read_samples(material, annotation, control)
+    torch.manual_seed(job.seed)
+    encoder = make_encoder(job.encoder, material.channels, job.init)
+    model, objective, optimizer = (_localize if job.task == "localize" else _segment)(job, encoder, material, samples)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    provenance = _provenance(job, material)
+
+    def keep(outcome: Outcome, final: Mapping[str, float] | None = None) -> str:
+        scores = {**outcome.scores, **{f"held_out_{name}": value for name, value in (final or {}).items()}}
+        return save(job.out, model, replace(provenance, steps=outcome.steps, scores=scores))
+
+    schedule = Schedule(steps=job.steps, patience=job.patience)
+    training = fit(model, objective, optimizer, schedule, precision=precision, seed=job.seed, control=control)
+    outcome = yield from follow(training, job.steps, control, keep)
+    final = evaluate(model, objective, samples.held_out, precision)
+    summary = {
+        "task": job.task,
+        "steps": outcome.steps,
+        "validation": {**outcome.scores, "cases": len(material.parts.validation)},
+        "held_out": {**final, "cases": len(material.parts.held_out)},
+        "sha256": keep(outcome, final),
+    }
+    yield Finished(reason=outcome.reason, out=job.out, summary=summary)
+
+
+def _localize(job: Pretrain, encoder: Encoder, material: Material, samples: Samples) -> Task:
+    model = Localizer(encoder, material.size)
+    objective = Localize(samples.training, samples.validation, material.recipe.augment, job.batch)
+    return model, objective, torch.optim.RMSprop(model.parameters(), job.learning_rate)
+
+
+def _segment(job: Pretrain, encoder: Encoder, material: Material, samples: Samples) -> Task:
+    classes = len(material.dataset.classes)
+    model, loss = UNet(encoder, classes), pick_loss(job.loss, classes)
+    objective = Segment(samples.training, samples.validation, material.recipe.augment, job.batch, classes, loss)
+    return model, objective, torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
+
+
+def _provenance(job: Pretrain, material: Material) -> Provenance:
+    return Provenance(
+        task=job.task,
+        encoder=job.encoder,
+        in_channels=material.channels,
+        classes=material.dataset.classes,
+        recipe=material.recipe.name,
+        size=material.size,
+        init=job.init if isinstance(job.init, str) else job.init.name,
+        seen=tuple(sorted(material.seen)),
+        trained_on=material.dataset.folder.resolve().name,
+        seed=job.seed,
+    )

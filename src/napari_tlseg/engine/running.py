@@ -1,0 +1,166 @@
+"""How every job runs: its failures in the user's words, the reading of its cases, the following of its training."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from napari_tlseg.data.case import Case, Dataset
+from napari_tlseg.data.files import writable
+from napari_tlseg.data.folder import fingerprint, read_dataset
+from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.recipes import Recipe, find_recipe, pick_recipe, square_size
+from napari_tlseg.data.split import Annotation, Parts, choose, split_dataset
+from napari_tlseg.engine.jobs import Training
+from napari_tlseg.errors import InputError
+from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
+from napari_tlseg.learn.samples import Sample, click_samples, mask_samples
+
+
+class Stopped(Exception):
+    """The user stopped the job before it had anything to keep."""
+
+
+def guarded(events: Iterator[Event]) -> Iterator[Event]:
+    """The events, with a full memory or a failing disk turned into a sentence; a defect of ours passes as it is."""
+    torch.set_flush_denormal(True)
+    try:
+        yield from events
+    except Stopped:
+        yield Finished(reason="stopped", out=None)
+    except torch.OutOfMemoryError as error:
+        raise InputError("the memory of the GPU is full", remedy="try a smaller --batch or --size") from error
+    except OSError as error:
+        where = Path(error.filename) if error.filename else None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "free some space; what was written before is intact" if full else "look at the file and its folder"
+        raise InputError((error.strerror or str(error)).lower(), where, remedy) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
+            raise
+        raise InputError("the computer's memory is full", remedy="try a smaller --batch or --size") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a training job works with."""
+
+    dataset: Dataset
+    parts: Parts
+    recipe: Recipe
+    size: int
+    channels: int
+    notes: tuple[str, ...]
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Fingerprints of the cases that training and validation look at."""
+        return frozenset(map(fingerprint, (*self.parts.training, *self.parts.validation)))
+
+
+def gather(job: Training, annotation: Annotation, size: int | None = None) -> Material:
+    """Read the folder, draw the split, settle the recipe and the size (`size`: that of a source)."""
+    dataset = read_dataset(job.data, job.masks)
+    split = split_dataset(dataset, job.seed, job.held_out)
+    parts = choose(dataset, split, job.labels, annotation, job.seed)
+    recipe, why = (find_recipe(job.recipe), "") if job.recipe != "auto" else pick_recipe(dataset)
+    first = parts.training[0]
+    return Material(
+        dataset=dataset,
+        parts=parts,
+        recipe=recipe,
+        size=job.size or size or square_size(recipe, first),
+        channels=recipe.channels(read_image(first.image, first.page)),
+        notes=tuple(filter(None, (*dataset.notes, *split.notes, *parts.notes, why))),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """The prepared planes of each part."""
+
+    training: list[Sample]
+    validation: list[Sample]
+    held_out: list[Sample]
+
+
+def read_samples(material: Material, annotation: Annotation, control: Control) -> Generator[Event, None, Samples]:
+    """Read every case the job will need, so that a bad file is found now and not after an hour of training."""
+    parts = (material.parts.training, material.parts.validation, material.parts.held_out)
+    yield Started(stage="read", total=sum(map(len, parts)))
+    read: list[list[Sample]] = []
+    for cases in parts:
+        read.append([])
+        for case in cases:
+            samples = _samples_of(case, material, annotation)
+            _check_channels(samples, case, material)
+            read[-1].extend(samples)
+            yield Visited(case=case.name)
+            if control.stop:
+                raise Stopped
+    if annotation == "mask" and not any(sample.labels.any() for sample in read[0] if sample.labels is not None):
+        raise InputError("all training masks are empty", material.dataset.folder, "paint the target in at least one")
+    return Samples(training=read[0], validation=read[1], held_out=read[2])
+
+
+def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[Sample]:
+    if annotation == "click":
+        return click_samples(case, material.recipe, material.size)
+    return mask_samples(case, material.recipe, material.size, len(material.dataset.classes))
+
+
+def _check_channels(samples: list[Sample], case: Case, material: Material) -> None:
+    if samples and samples[0].image.shape[0] != material.channels:
+        found = f"has {samples[0].image.shape[0]} channels, the first image has {material.channels}"
+        raise InputError(found, case.image, "use images of one kind, or a recipe that makes them grey")
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """How a training ended."""
+
+    reason: Reason = "done"
+    steps: int = 0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Of the weights that were kept, on validation cases."""
+    strengths: list[tuple[int, float]] = field(default_factory=list)
+    """(first step, λ) of each λ that was used."""
+
+
+def follow(
+    events: Generator[Event, None, None], total: int, control: Control, keep: Callable[[Outcome], None]
+) -> Generator[Event, None, Outcome]:
+    """Pass a training's events on, keep each best model at once, and say how it ended."""
+    outcome = Outcome()
+    yield Started(stage="train", total=total)
+    with closing(events):
+        for event in events:
+            if isinstance(event, Stepped):
+                outcome.steps = event.step
+                if event.strength is not None and event.strength not in [λ for _, λ in outcome.strengths[-1:]]:
+                    outcome.strengths.append((event.step, event.strength))
+            elif isinstance(event, Evaluated) and event.best:
+                outcome.scores = event.scores
+                keep(outcome)
+            yield event
+    outcome.reason = "stopped" if control.stop else "done" if outcome.steps == total else "early"
+    return outcome
+
+
+def require_free(path: Path, overwrite: bool) -> None:
+    """Refuse, before any work, a file that exists already or cannot be written."""
+    if path.exists() and not overwrite:
+        raise InputError("exists already", path, "choose another name or add --overwrite")
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not nearest.is_dir() or not writable(nearest):
+        raise InputError("cannot be written", path, "choose a place you may write to")
+
+
+def noted(notes: tuple[str, ...]) -> Iterator[Noted]:
+    """One event per sentence."""
+    return (Noted(text=text) for text in notes)

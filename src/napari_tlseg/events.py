@@ -1,0 +1,80 @@
+"""What a job says while it runs, and the little it listens to: plain data, told apart by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Reason = Literal["done", "early", "stopped"]
+"""Why it ended: all steps taken, no further gain on validation cases, or because the user said so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A stage of a job began: `total` steps, cases or files lie ahead."""
+
+    stage: str
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """Something was assumed or found that the user should know, as a sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped:
+    """One training step was taken."""
+
+    step: int
+    loss: float
+    strength: float | None = None
+    """λ in this step; None without a source."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """The validation cases were looked at."""
+
+    step: int
+    scores: Mapping[str, float]
+    best: bool
+    """Whether these weights are the best so far at this λ."""
+    drift: float | None = None
+    """‖θ − θ̄‖ / ‖θ̄‖ of the encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visited:
+    """One case of the stage is through: read, predicted, or scored."""
+
+    case: str
+    path: Path | None = None
+    """The file that was written for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """The job ended, and `out` is whole."""
+
+    reason: Reason
+    out: Path | None
+    """None where nothing was made."""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+Event = Started | Noted | Stepped | Evaluated | Visited | Finished
+
+
+@dataclass(kw_only=True)
+class Control:
+    """What a running job reads between two steps."""
+
+    stop: bool = False
+    """End now, and keep what was learned."""
+    strength: float | None = None
+    """A new λ, or None to stay with the job's own."""

@@ -1,0 +1,1 @@
+"""The napari face. Nothing here imports torch: what computes runs in another process."""

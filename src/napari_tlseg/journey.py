@@ -1,0 +1,38 @@
+"""The jobs as functions, for a notebook: each runs to its end and returns what it has to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari_tlseg.engine.jobs import Finetune, Job, Predict, Pretrain, Score
+from napari_tlseg.events import Finished
+
+
+def pretrain(data: Path | str, out: Path | str, **options: Any) -> Finished:
+    """Teach an encoder on clicks (or masks); `options` are the fields of `Pretrain`."""
+    return finish(Pretrain(data=Path(data), out=Path(out), **options))
+
+
+def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **options: Any) -> Finished:
+    """Train on few masks, anchored to `source`; `options` are the fields of `Finetune`, `strength` is λ."""
+    given = source if source in ("none", "imagenet") else Path(source)
+    return finish(Finetune(data=Path(data), out=Path(out), source=given, **options))  # type: ignore[arg-type]
+
+
+def predict(data: Path | str, model: Path | str, out: Path | str, **options: Any) -> Finished:
+    """Write a mask for every image of a folder (or one image); `options` are the fields of `Predict`."""
+    return finish(Predict(data=(Path(data),), model=Path(model), out=Path(out), **options))
+
+
+def score(predictions: Path | str, data: Path | str, **options: Any) -> Finished:
+    """Compare a folder of masks with the true ones; `options` are the fields of `Score`."""
+    return finish(Score(predictions=Path(predictions), data=Path(data), **options))
+
+
+def finish(job: Job) -> Finished:
+    """Run a job to its end and return its last event: `.out` is what it made, `.summary` what it found."""
+    *_, last = job.run()
+    if not isinstance(last, Finished):
+        raise RuntimeError(f"{type(job).__name__} ended without saying so")
+    return last

@@ -1,0 +1,42 @@
+"""Which device and which number format a job uses, and why."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+from napari_tlseg.errors import InputError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:1` or `mps`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"the device '{name}' cannot be used here", remedy="leave --device at auto, or use cpu"
+        ) from error
+    return device
+
+
+def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it faster than float32, else float32."""
+    if name != "auto":
+        return getattr(torch, name)  # type: ignore[no-any-return]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
+    """Convolutions in `precision`; nothing at all for float32."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)

@@ -1,0 +1,145 @@
+"""The only training loop: a generator of events, stopped by no longer asking it for more."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_tlseg.events import Control, Evaluated, Event, Stepped
+from napari_tlseg.learn.anchor import Anchor
+from napari_tlseg.learn.device import autocast
+from napari_tlseg.learn.objectives import Objective
+from napari_tlseg.learn.samples import Sample
+
+Norm = Literal["source", "target"]
+
+
+class Trainable(Protocol):
+    """A network whose encoder can be held apart."""
+
+    encoder: nn.Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long, how fast, and when to look."""
+
+    steps: int
+    evaluate_every: int = 25
+    patience: int = 0
+    """End after so many evaluations without a better score; 0 for never."""
+    warm_up: int = 20
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rate at `step` (1 is the first): linear warm-up, then a cosine down to 0."""
+        rest = (step - 1) / max(1, self.steps)
+        return min(1.0, step / self.warm_up) * 0.5 * (1 + math.cos(math.pi * rest))
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    *,
+    anchor: Anchor | None = None,
+    norm: Norm = "target",
+    precision: torch.dtype = torch.float32,
+    seed: int = 0,
+    control: Control | None = None,
+) -> Generator[Event, None, None]:
+    """Train `model` in place and say so after every step.
+
+    However it ends, the model holds the best weights on validation cases at the λ of the end, or the last ones where
+    there was nothing to judge by. λ may move while it runs (`control.strength`); that starts the search for the best
+    anew, as weights of another λ are not an answer to this one.
+    """
+    control = control or Control()
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    device = next(model.parameters()).device
+    rates = [group["lr"] for group in optimizer.param_groups]
+    best = _Best(objective.sign)
+    adapt(model, anchor, norm)
+    try:
+        for step in range(1, schedule.steps + 1):
+            if anchor is not None and control.strength not in (None, anchor.strength):
+                anchor.strength = cast("float", control.strength)
+                best = _Best(objective.sign)
+                adapt(model, anchor, norm)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule.rate(step)
+            images, target = objective.batch(rng)
+            batch = (images.to(device, memory_format=torch.channels_last), target.to(device))
+            with autocast(device, precision):
+                loss = objective.loss(model, batch)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            yield Stepped(step=step, loss=loss.item(), strength=anchor.strength if anchor else None)
+            if step % schedule.evaluate_every == 0 or step == schedule.steps:
+                scores = evaluate(model, objective, objective.validation, precision)
+                improved = best.offer(model, scores.get(objective.leading))
+                adapt(model, anchor, norm)
+                yield Evaluated(step=step, scores=scores, best=improved, drift=anchor.drift() if anchor else None)
+                if schedule.patience and best.waited >= schedule.patience:
+                    return
+            if control.stop:
+                return
+    finally:
+        best.restore(model)
+        model.eval()
+
+
+def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
+    """Put the model into training: at λ = ∞ the encoder is the source's, weights and statistics, and stands still.
+
+    Elsewhere its batch-norm statistics and dropout are the source's (`norm="source"`) or adapt (`norm="target"`).
+    """
+    model.train()
+    if anchor is None:
+        return
+    frozen = math.isinf(anchor.strength)
+    if frozen:
+        anchor.restore()
+    encoder = cast("Trainable", model).encoder
+    encoder.requires_grad_(not frozen)
+    encoder.train(norm == "target" and not frozen)
+
+
+def evaluate(
+    model: nn.Module, objective: Objective, samples: Sequence[Sample], precision: torch.dtype
+) -> dict[str, float]:
+    """The objective's scores on samples; leaves the model in evaluation mode."""
+    model.eval()
+    with torch.inference_mode(), autocast(next(model.parameters()).device, precision):
+        return dict(objective.evaluate(model, samples))
+
+
+class _Best:
+    """The weights that scored best."""
+
+    def __init__(self, sign: int) -> None:
+        self._sign, self._score, self.waited = sign, -math.inf, 0
+        self._weights: dict[str, Tensor] | None = None
+
+    def offer(self, model: nn.Module, score: float | None) -> bool:
+        """Keep a copy of the weights if their score is better than all before."""
+        if score is None:
+            return False
+        better = self._sign * score > self._score
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self._score, self._weights = self._sign * score, copy.deepcopy(model.state_dict())
+        return better
+
+    def restore(self, model: nn.Module) -> None:
+        if self._weights is not None:
+            model.load_state_dict(self._weights)

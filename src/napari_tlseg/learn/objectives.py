@@ -1,0 +1,198 @@
+"""What is learned: which samples are drawn, the loss on a batch, and how good the model is on validation cases."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_tlseg.data.augment import Augment
+from napari_tlseg.learn.samples import Sample
+from napari_tlseg.nets.unet import probabilities
+
+Loss = Literal["dice", "cross-entropy", "both"]
+Batch = tuple[Tensor, Tensor]
+"""Images (B, C, S, S) float32 in [0, 1], and what the model should say of them."""
+
+
+class Objective(Protocol):
+    """What `fit` needs to know of a task."""
+
+    leading: str
+    """The score by which weights are chosen."""
+    sign: int
+    """+1 where more of it is better, -1 where less is."""
+    validation: Sequence[Sample]
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Draw and vary training samples."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch, a scalar; without the anchor's penalty."""
+
+    def evaluate(self, model: nn.Module, samples: Sequence[Sample]) -> Mapping[str, float]:
+        """Scores on samples, unvaried; empty where there is nothing to judge by."""
+
+
+class Draw:
+    """Samples in a fresh random order each time round, so that each comes as often as the others."""
+
+    def __init__(self, samples: Sequence[Sample], augment: Augment, size: int) -> None:
+        self._samples, self._augment, self._size = samples, augment, size
+        self._queue: list[int] = []
+
+    def __call__(self, rng: np.random.Generator) -> list[Sample]:
+        """The next batch of `size` varied samples."""
+        while len(self._queue) < self._size:
+            self._queue.extend(rng.permutation(len(self._samples)).tolist())
+        chosen, self._queue = self._queue[: self._size], self._queue[self._size :]
+        return [self._samples[index].varied(self._augment, rng) for index in chosen]
+
+
+class Localize:
+    """The target's centre as (y, x), by mean squared error (Hu et al.)."""
+
+    leading, sign = "error", -1
+
+    def __init__(self, training: Sequence[Sample], validation: Sequence[Sample], augment: Augment, batch: int) -> None:
+        self._draw, self.validation = Draw(training, augment, batch), validation
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Images, and centres (B, 2) as fractions of the side."""
+        samples = self._draw(rng)
+        return _images(samples), torch.tensor([_fraction(sample) for sample in samples])
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean squared error of the centre; fractions of the side, squared."""
+        return F.mse_loss(model(batch[0]).float(), batch[1])
+
+    def evaluate(self, model: nn.Module, samples: Sequence[Sample]) -> dict[str, float]:
+        """`error`: median Euclidean distance to the click, native pixels; `error_p95`: its 95th percentile."""
+        errors = localization_errors(model, samples)
+        return (
+            dict(zip(("error", "error_p95"), map(float, np.percentile(errors, (50, 95))), strict=True))
+            if errors
+            else {}
+        )
+
+
+class Segment:
+    """The class of each pixel, by −log soft Dice (Hu et al.), class-weighted cross-entropy (Sagie et al.), or both."""
+
+    leading, sign = "dice", 1
+
+    def __init__(
+        self,
+        training: Sequence[Sample],
+        validation: Sequence[Sample],
+        augment: Augment,
+        batch: int,
+        classes: int,
+        loss: Loss,
+    ) -> None:
+        self._draw, self.validation = Draw(training, augment, batch), validation
+        self._classes, self._loss = classes, loss
+        self._weights = class_weights((_labels(sample) for sample in training), classes)
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Images, and labels (B, S, S) int64."""
+        samples = self._draw(rng)
+        return _images(samples), torch.from_numpy(np.stack([_labels(sample) for sample in samples])).long()
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The chosen loss; of 'both', the sum."""
+        logits = model(batch[0]).float()
+        dice = log_dice(logits, batch[1]) if self._loss != "cross-entropy" else logits.new_zeros(())
+        return dice + (cross_entropy(logits, batch[1], self._weights) if self._loss != "dice" else 0)
+
+    def evaluate(self, model: nn.Module, samples: Sequence[Sample]) -> dict[str, float]:
+        """`dice`: mean over foreground classes, then cases, on the network's grid; a case's planes count together."""
+        counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros((2, self._classes - 1), np.int64))
+        for chunk, found in _outputs(model, samples):
+            for sample, labels in zip(chunk, probabilities(found).argmax(1).cpu().numpy(), strict=True):
+                counts[sample.case] += _overlap(_labels(sample), labels, self._classes)
+        with np.errstate(invalid="ignore"):
+            dice = [count[0] / count[1] for count in counts.values()]  # NaN where a class is in neither
+        judged = [float(np.nanmean(case)) for case in dice if not np.isnan(case).all()]
+        return {"dice": float(np.mean(judged))} if judged else {}
+
+
+def pick_loss(name: Loss | Literal["auto"], classes: int) -> Loss:
+    """Dice alone for one foreground class, both for several: Dice alone learns the rare ones slowly."""
+    if name != "auto":
+        return name
+    return "dice" if classes == 2 else "both"
+
+
+def log_dice(logits: Tensor, labels: Tensor) -> Tensor:
+    """−log soft Dice over the batch, averaged over foreground classes.
+
+    −log((2 Σ p·g + 1) / (Σ p + Σ g + 1)), p the probabilities, g the mask (Hu et al.).
+    logits: (B, K, Y, X) float32, labels: (B, Y, X) int64.
+    """
+    found = probabilities(logits)[:, 1:]
+    truth = F.one_hot(labels, found.shape[1] + 1).movedim(-1, 1)[:, 1:].to(found.dtype)
+    overlap, total = (found * truth).sum((0, 2, 3)), (found + truth).sum((0, 2, 3))
+    return -torch.log((2 * overlap + 1) / (total + 1)).mean()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy weighted by class, sigmoid for one logit and softmax for more (Sagie et al.)."""
+    if logits.shape[1] == 1:
+        logits = F.pad(logits, (0, 0, 0, 0, 1, 0))  # sigmoid(a) = softmax(0, a)
+    return F.cross_entropy(logits, labels, weights.to(logits.device))
+
+
+def class_weights(masks: Iterable[NDArray[np.uint8]], classes: int) -> Tensor:
+    """(classes,) float32, inverse to each class's share of the pixels, with mean 1; a class that never comes gets 0."""
+    counts = sum((np.bincount(mask.ravel(), minlength=classes) for mask in masks), start=np.zeros(classes))
+    weights = np.divide(1.0, counts, out=np.zeros(classes), where=counts > 0)
+    return torch.tensor(weights / max(weights.mean(), 1e-12), dtype=torch.float32)
+
+
+def localization_errors(model: nn.Module, samples: Sequence[Sample]) -> list[float]:
+    """Euclidean distance from the prediction to the click, native pixels."""
+    errors = []
+    for chunk, found in _outputs(model, samples):
+        for sample, point in zip(chunk, found.cpu().numpy(), strict=True):
+            assert sample.point is not None
+            native = sample.frame.native_point(*(point * sample.frame.size - 0.5))
+            errors.append(float(np.hypot(*np.subtract(native, sample.frame.native_point(*sample.point)))))
+    return errors
+
+
+def _outputs(model: nn.Module, samples: Sequence[Sample]) -> Iterator[tuple[Sequence[Sample], Tensor]]:
+    device = next(model.parameters()).device
+    for start in range(0, len(samples), 8):
+        chunk = samples[start : start + 8]
+        yield chunk, model(_images(chunk).to(device)).float()
+
+
+def _images(samples: Sequence[Sample]) -> Tensor:
+    return torch.from_numpy(np.stack([sample.image for sample in samples]).astype(np.float32))
+
+
+def _labels(sample: Sample) -> NDArray[np.uint8]:
+    assert sample.labels is not None
+    return sample.labels
+
+
+def _fraction(sample: Sample) -> tuple[float, float]:
+    """The click as a fraction of the side: 0 at the outer edge of the first pixel, 1 at that of the last."""
+    assert sample.point is not None
+    y, x = sample.point
+    return (y + 0.5) / sample.frame.size, (x + 0.5) / sample.frame.size
+
+
+def _overlap(truth: NDArray[np.uint8], found: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(2, classes - 1): twice the pixels in both, and the pixels in each added."""
+    pairs = np.bincount((truth.astype(np.int64) * classes + found).ravel(), minlength=classes**2).reshape(
+        classes, classes
+    )
+    return np.stack([2 * np.diag(pairs), pairs.sum(0) + pairs.sum(1)])[:, 1:]

@@ -1,0 +1,66 @@
+"""Prepared planes, ready to be drawn for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_tlseg.data.annotations import read_mask
+from napari_tlseg.data.augment import Augment
+from napari_tlseg.data.case import Case, Labels
+from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.data.recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One plane as the network sees it, with its mask or its click on the same grid."""
+
+    case: str
+    image: NDArray[np.float16]
+    """(C, S, S) in [0, 1]."""
+    frame: Letterbox
+    labels: Labels | None = None
+    """(S, S)."""
+    point: tuple[float, float] | None = None
+    """(y, x), pixels of the square."""
+
+    def varied(self, augment: Augment, rng: np.random.Generator) -> Sample:
+        """This sample changed at random; a click never leaves the square."""
+        size = self.image.shape[-1]
+        change = augment.draw(rng, size)
+        if self.point is not None:
+            while not all(0 <= place <= size - 1 for place in change.point(*self.point)):
+                change = augment.draw(rng, size)
+        return Sample(
+            case=self.case,
+            image=change.image(self.image.astype(np.float32)),
+            frame=self.frame,
+            labels=None if self.labels is None else change.labels(self.labels),
+            point=None if self.point is None else change.point(*self.point),
+        )
+
+
+def mask_samples(case: Case, recipe: Recipe, size: int, classes: int) -> list[Sample]:
+    """The painted planes of a case."""
+    image = read_image(case.image, case.page)
+    masks = read_mask(case, classes)
+    frame = Letterbox(case.geometry.plane_shape[1:], size)
+    squares = zip(case.planes, recipe.squares(image, case.planes, size), strict=True)
+    return [
+        Sample(case=case.name, image=square.astype(np.float16), frame=frame, labels=frame.labels(masks[plane]))
+        for plane, square in squares
+    ]
+
+
+def click_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:
+    """The clicked plane of a case; none where no target is visible."""
+    if not case.click:
+        return []
+    plane, y, x = case.geometry.point_to_planes(case.click)
+    (square,) = recipe.squares(read_image(case.image, case.page), [plane], size)
+    frame = Letterbox(case.geometry.plane_shape[1:], size)
+    return [Sample(case=case.name, image=square.astype(np.float16), frame=frame, point=frame.point(y, x))]

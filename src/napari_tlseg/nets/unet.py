@@ -1,0 +1,87 @@
+"""A U-Net on any encoder, with the transposed-convolution decoder of Sagie et al."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .encoders import Encoder, double_conv
+
+WIDEST = 256  # of the decoder's first block; each later one is at most half as wide, down to NARROWEST
+NARROWEST = 16
+
+
+class UNet(nn.Module):
+    """Image (B, C, Y, X) in [0, 1] to logits (B, K, Y, X): K = 1 for two classes (sigmoid), else one per class.
+
+    Sides that the deepest stride does not divide are padded with their border's values, and the logits cropped.
+    """
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        if classes < 2:
+            raise ValueError(f"a segmentation has background and at least one more class, not {classes}")
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = Decoder(encoder.channels, encoder.strides, 1 if classes == 2 else classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(self.encoder(pad_to(image, self.encoder.strides[-1])))
+        return logits[..., : image.shape[-2], : image.shape[-1]]
+
+
+class Decoder(nn.Module):
+    """Features, finest first, to logits at full resolution: a block per skip, one up to stride 1, a 1×1 convolution.
+
+    A block is as wide as its skip, but no wider than 256, 128, … 16: with deep encoders the decoder then costs
+    about as much as the encoder, not many times more.
+    """
+
+    def __init__(self, channels: Sequence[int], strides: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        skips, width, blocks = [*channels[-2::-1]], channels[-1], []
+        ratios = [coarse // fine for coarse, fine in zip(strides[:0:-1], strides[-2::-1], strict=True)]
+        if strides[0] > 1:  # nothing is left to skip from: the image itself is no feature
+            skips, ratios = [*skips, 0], [*ratios, strides[0]]
+        for level, (skip, ratio) in enumerate(zip(skips, ratios, strict=True)):
+            narrow = min(skip or width, max(WIDEST >> level, NARROWEST))
+            blocks.append(UpBlock(width, skip, narrow, ratio))
+            width = narrow
+        self.blocks = nn.ModuleList(blocks)
+        self.logits = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        x, skips = features[-1], features[-2::-1]
+        for level, block in enumerate(self.blocks):
+            x = block(x, skips[level] if level < len(skips) else None)
+        logits: Tensor = self.logits(x)
+        return logits
+
+
+class UpBlock(nn.Module):
+    """Transposed convolution, concatenation with the skip, two of (3×3 convolution, batch-norm, ReLU)."""
+
+    def __init__(self, inputs: int, skip: int, outputs: int, ratio: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(inputs, outputs, kernel_size=ratio, stride=ratio)
+        self.convs = double_conv(outputs + skip, outputs)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = self.up(x)
+        joined: Tensor = self.convs(x if skip is None else torch.cat([x, skip], dim=1))
+        return joined
+
+
+def pad_to(image: Tensor, multiple: int) -> Tensor:
+    """The image with its last rows and columns repeated until `multiple` divides both sides."""
+    down, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+    return nn.functional.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """(B, K, Y, X) logits to (B, classes, Y, X) float32 that sum to 1, background first."""
+    logits = logits.float()
+    if logits.shape[1] > 1:
+        return logits.softmax(dim=1)
+    return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=1)
