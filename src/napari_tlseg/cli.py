@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import FrameType
 from typing import Annotated, Any, Generic, TypeVar
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> Command[Any]:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(  # type: ignore[call-overload, no-any-return]
+            return tyro.cli(
                 Commands,
                 prog="napari-tlseg",
                 description="Segment medical images from few masks: click, pretrain, fine-tune.",
@@ -182,7 +182,7 @@ def finished_lines(event: Finished) -> Iterator[str]:
             yield f"{ends[event.reason]}{part}: {_scored(scores)}"
 
 
-def _localized(scores: dict[str, Any]) -> str:
+def _localized(scores: Mapping[str, Any]) -> str:
     if "error" in scores:
         return (
             f"median error {scores['error']:.1f} px, 95% below {scores['error_p95']:.1f} px ({scores['cases']} cases)"
@@ -190,7 +190,7 @@ def _localized(scores: dict[str, Any]) -> str:
     return f"Dice {scores['dice']:.3f} ({scores['cases']} cases)" if "dice" in scores else "too few cases to judge"
 
 
-def _scored(scores: dict[str, Any]) -> str:
+def _scored(scores: Mapping[str, Any]) -> str:
     if scores["dice_mean"] is None:
         return "too few cases to judge"
     spread = "" if scores["dice_sd"] is None else f" ± {scores['dice_sd']:.3f}"

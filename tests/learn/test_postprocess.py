@@ -102,6 +102,22 @@ def test_opening_and_closing_are_those_of_a_ball(spacing, radius):
     assert (clean(labels, spacing, closing=radius) == closed[9:-9, 9:-9, 9:-9]).all()
 
 
+def test_a_single_plane_is_closed_as_an_image():
+    labels = np.zeros((1, 30, 30), np.uint8)
+    labels[0, 5:-5, 5:-5] = np.random.default_rng(0).random((20, 20)) > 0.6
+    element = ball(2, (1, 1))
+    closed = ndimage.binary_closing(labels[0], element)
+    assert (clean(labels, spacing=(1.0, 1.0), closing=2)[0] == closed).all()
+    assert (clean(labels, spacing=(0.5, 1.0, 1.0), closing=2)[0] == closed).all()
+
+
+@given(volumes)
+@settings(deadline=None)
+def test_only_the_ratio_of_radius_and_spacing_matters(labels):
+    tenths = clean(labels, (0.1, 0.1, 0.1), classes=("background", "a", "b"), opening=0.3, closing=0.3)
+    assert (tenths == clean(labels, classes=("background", "a", "b"), opening=3, closing=3)).all()
+
+
 def test_a_body_cut_by_the_edge_of_the_image_is_not_shaved_there():
     labels = block((6, 10, 10), (1, ((0, 6), (0, 10), (0, 7))))
     assert (clean(labels, opening=3) == labels).all()
@@ -146,6 +162,11 @@ def test_what_lies_outside_the_region_of_interest_goes_and_does_not_grow_back():
     assert (clean(labels, roi=roi, inside=False) == labels).all()
 
 
+def test_holes_outside_the_region_of_interest_stay():
+    ring = block((1, 9, 9), (1, ((0, 1), (1, 8), (1, 8))), (0, ((0, 1), (3, 6), (3, 6))))
+    assert (clean(ring, roi=ring, fill_holes=True, closing=2) == ring).all()
+
+
 def test_a_lone_opacity_outside_the_lung_goes():
     lung = (1, ((0, 3), (1, 9), (1, 9)))
     touching, far = (2, ((0, 2), (3, 5), (9, 11))), (2, ((0, 2), (3, 5), (14, 16)))
@@ -157,9 +178,8 @@ def test_a_lone_opacity_outside_the_lung_goes():
 
 
 def test_an_opacity_in_a_hole_of_the_lung_is_in_the_lung():
-    labels = block(
-        (3, 9, 9), (1, ((0, 3), (0, 9), (0, 9))), (0, ((1, 2), (2, 7), (2, 7))), (2, ((1, 2), (4, 5), (4, 5)))
-    )
+    hole, opacity = (0, ((1, 6), (2, 7), (2, 7))), (2, ((3, 4), (4, 5), (4, 5)))
+    labels = block((7, 9, 9), (1, ((0, 7), (0, 9), (0, 9))), hole, opacity)
     assert (clean(labels, classes=LUNG) == labels).all()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from napari_tlseg.data.case import Case, Dataset, Labels
-from napari_tlseg.data.formats import NIFTI_SUFFIXES, TIFF_SUFFIXES, read_labels, write_labels
+from napari_tlseg.data.formats import read_labels, write_labels
+from napari_tlseg.data.formats.opened import NIFTI_SUFFIXES, TIFF_SUFFIXES
 
 
 def read_mask(case: Case, classes: int, path: Path | None = None) -> Labels:

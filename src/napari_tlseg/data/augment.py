@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, radians, sin
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_tlseg.data.case import Labels
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +68,12 @@ class Change:
     def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """(C, Y, X) in [0, 1] to the same; what comes in from outside is zero."""
         moved = np.stack([self._warp(channel, cv2.INTER_LINEAR) for channel in image])
-        changed = self.gain * np.clip(moved, 0, 1) ** self.gamma + self.bias * (moved > 0)
+        seen = (moved > 0).astype(np.float32)
+        changed = np.float32(self.gain) * moved.clip(0, 1) ** np.float32(self.gamma) + np.float32(self.bias) * seen
         if self.noise:
-            changed += np.random.default_rng(self.seed).normal(0, self.noise, moved.shape)
-        return np.clip(changed, 0, 1).astype(np.float32)
+            grain = np.random.default_rng(self.seed).standard_normal(moved.shape, np.float32)
+            changed += np.float32(self.noise) * grain
+        return changed.clip(0, 1)
 
     def labels(self, labels: Labels) -> Labels:
         """(Y, X) classes; what comes in from outside is background."""
@@ -79,5 +84,6 @@ class Change:
         new_x, new_y = self.matrix @ (x, y, 1.0)
         return float(new_y), float(new_x)
 
-    def _warp(self, plane: NDArray[np.generic], interpolation: int) -> NDArray[np.generic]:  # type: ignore[explicit-any]
-        return cv2.warpAffine(plane, self.matrix, plane.shape[::-1], flags=interpolation)
+    def _warp(self, plane: NDArray[T], interpolation: int) -> NDArray[T]:
+        moved: NDArray[T] = cv2.warpAffine(plane, self.matrix, plane.shape[::-1], flags=interpolation)
+        return moved

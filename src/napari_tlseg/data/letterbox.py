@@ -70,5 +70,8 @@ class Letterbox:
 
 
 def _resize(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    shrinks = shape[0] < plane.shape[0]
-    return cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    shrinks = max(shape) < max(plane.shape[:2])
+    resized: NDArray[Any] = cv2.resize(
+        plane, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+    return resized

@@ -77,9 +77,9 @@ def paint(
     """
     picture = displayable(plane, window)
     if outline:
-        cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+        square = np.ones((3, 3), np.uint8)
         confusion = np.ascontiguousarray(confusion)
-        confusion = np.where(cv2.dilate(confusion, cross) != cv2.erode(confusion, cross), confusion, np.uint8(TN))
+        confusion = np.where(cv2.dilate(confusion, square) != cv2.erode(confusion, square), confusion, np.uint8(TN))
     colours = np.array(PALETTES[palette], np.float32)[confusion]
     blend = (1.0 if outline else alpha) * (confusion != TN)[..., None]
     mixed: NDArray[np.float64] = picture * (1 - blend) + colours * blend

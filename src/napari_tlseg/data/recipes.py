@@ -58,19 +58,16 @@ class Recipe:
             chosen = [min(max(plane + offset, 0), len(stack) - 1) for offset in offsets]
             yield np.concatenate([self._square(stack[index], limits, size) for index in chosen])
 
-    def frame(self, image: Image, size: int) -> Letterbox:
-        """The way back from a prepared plane."""
-        return Letterbox(image.geometry.plane_shape[1:], size)
-
     def _square(self, plane: NDArray[Any], limits: tuple[float, float], size: int) -> NDArray[np.float32]:
         low, high = limits
-        values = np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1)
+        values: NDArray[np.float32] = np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1)
         if self.grey and values.shape[-1] == 3:
             values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
         square = Letterbox(values.shape[:2], size).image(values).transpose(2, 0, 1)
         if self.clahe:
             square = np.stack([_equalise(channel, self.clahe) for channel in square])
-        return np.asarray(square ** (1 / self.gamma) if self.gamma != 1 else square, np.float32)
+        bright: NDArray[np.float32] = square ** np.float32(1 / self.gamma)
+        return bright
 
 
 def _equalise(channel: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
@@ -79,7 +76,8 @@ def _equalise(channel: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
     low, high = np.percentile(channel[seen], (1, 99)) if seen.any() else (0.0, 1.0)
     stretched = np.clip((channel - low) / max(high - low, 1e-6), 0, 1)
     levels = (stretched * 255 + 0.5).astype(np.uint8)
-    return np.where(seen, cv2.createCLAHE(clip, (8, 8)).apply(levels), 0).astype(np.float32) / 255
+    equal = np.where(seen, cv2.createCLAHE(clip, (8, 8)).apply(levels), 0)
+    return equal.astype(np.float32) / np.float32(255)
 
 
 FUNDUS = Recipe(

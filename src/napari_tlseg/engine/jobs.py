@@ -97,7 +97,7 @@ class Pretrain(Training):
     encoder: str = "unet"
     """unet (Hu et al., sized for a CPU) or any encoder of segmentation-models-pytorch, such as densenet121."""
     init: Literal["none", "imagenet"] | Path = "none"
-    """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of weights (.pth, .safetensors)."""
+    """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of them (.pth, .safetensors)."""
     steps: int = 1000
 
     def _work(self, control: Control) -> Iterator[Event]:

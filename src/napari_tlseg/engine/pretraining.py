@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from napari_tlseg.data.split import Annotation
 from napari_tlseg.engine.jobs import Pretrain
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples, require_free
 from napari_tlseg.errors import InputError
@@ -29,7 +30,7 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     require_free(job.out, job.overwrite)
     device = pick_device(job.device)
     precision = pick_precision(job.precision, device)
-    annotation = "click" if job.task == "localize" else "mask"
+    annotation: Annotation = "click" if job.task == "localize" else "mask"
     material = gather(job, annotation)
     yield from noted(material.notes)
     samples = yield from read_samples(material, annotation, control)

@@ -133,7 +133,7 @@ class Outcome:
 
 
 def follow(
-    events: Generator[Event, None, None], total: int, control: Control, keep: Callable[[Outcome], None]
+    events: Generator[Event, None, None], total: int, control: Control, keep: Callable[[Outcome], object]
 ) -> Generator[Event, None, Outcome]:
     """Pass a training's events on, keep each best model at once, and say how it ended."""
     outcome = Outcome()

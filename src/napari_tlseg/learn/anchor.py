@@ -17,8 +17,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from napari_tlseg.errors import InputError
-
 Solver = Literal["stable", "paper"]
 
 SERIAL = 32768  # PyTorch works on more elements than this in several threads, and waking them costs more than it saves
@@ -48,7 +46,7 @@ class Anchor:
         self.encoder = encoder
         self.parameters: tuple[nn.Parameter, ...] = tuple(encoder.parameters())
         if not self.parameters:
-            raise InputError("the encoder has no parameters to anchor")
+            raise ValueError("the encoder has no parameters to anchor")
         self._kept = [p.detach().clone() for p in self.parameters]  # detach alone would follow the weights
         self._buffers = {name: buffer.detach().clone() for name, buffer in encoder.named_buffers()}
         self._near = self._kept
@@ -63,7 +61,7 @@ class Anchor:
     @strength.setter
     def strength(self, value: float) -> None:
         if not value >= 0:  # nor is NaN
-            raise InputError(f"the strength λ must lie between 0 and ∞, not at {value}")
+            raise ValueError(f"the strength λ must lie between 0 and ∞, not at {value}")
         self._strength = float(value)
 
     @property
@@ -133,7 +131,7 @@ class AnchoredAdam(torch.optim.Adam):
         self, params: Any, lr: float | Tensor = 1e-3, *, anchor: Anchor, solver: Solver = "stable", **adam: Any
     ) -> None:
         if solver not in get_args(Solver):
-            raise InputError(f"there is no solver {solver!r}", remedy="choose 'stable' or 'paper'")
+            raise ValueError(f"there is no solver {solver!r}; choose 'stable' or 'paper'")
         super().__init__(params, lr, **adam)
         self._step_supports_amp_scaling = False
         self.anchor, self.solver = anchor, solver
@@ -142,13 +140,13 @@ class AnchoredAdam(torch.optim.Adam):
         self._check_strength()
         ours = {p for group in self.param_groups for p in group["params"]}
         if any(p.requires_grad and p not in ours for p in anchor.parameters):
-            raise InputError("the optimizer lacks parameters of the anchored encoder", remedy="give it all of them")
+            raise ValueError("the optimizer lacks parameters of the anchored encoder; give it all of them")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with options of their own, as Adam does."""
         options = {**self.defaults, **param_group}
         if refused := [name for name in ("maximize", "capturable", "differentiable") if options.get(name)]:
-            raise InputError(f"an anchored optimizer cannot work with {refused[0]}=True")
+            raise ValueError(f"an anchored optimizer cannot work with {refused[0]}=True")
         super().add_param_group(param_group)
 
     @torch.no_grad()
@@ -168,7 +166,7 @@ class AnchoredAdam(torch.optim.Adam):
 
     def _check_strength(self) -> None:
         if self.solver == "paper" and math.isinf(self.anchor.strength):
-            raise InputError("the solver 'paper' has no λ = ∞", remedy="use the solver 'stable', or a finite λ")
+            raise ValueError("the solver 'paper' has no λ = ∞; use the solver 'stable', or a finite λ")
 
     def _add_gradients(self) -> None:
         """Turn the gradients of the loss into those of the cost."""

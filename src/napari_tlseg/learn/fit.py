@@ -71,7 +71,7 @@ def fit(
     try:
         for step in range(1, schedule.steps + 1):
             if anchor is not None and control.strength not in (None, anchor.strength):
-                anchor.strength = cast("float", control.strength)
+                anchor.strength = control.strength
                 best = _Best(objective.sign)
                 adapt(model, anchor, norm)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):

@@ -86,8 +86,8 @@ class Postprocess:
                 free &= roi[box] != 0
             shape = self._components(self._morphology(mask, free, sizes), prod(sizes))
             inner = result[box]
-            inner[mask & ~shape] = 0
-            inner[shape & (inner == 0)] = label
+            inner[mask] = 0
+            inner[shape] = label
         return result
 
     def _morphology(self, mask: Mask, free: Mask, sizes: Sequence[float]) -> Mask:
@@ -101,7 +101,7 @@ class Postprocess:
         if not (self.smallest or self.largest_only):
             return mask
         parts, sizes = _label(mask)
-        keep = sizes * pixel >= self.smallest * (1 - 1e-9)  # 3 voxels of 0.1 mm³ are not smaller than 0.3 mm³
+        keep = sizes * pixel >= self.smallest
         if self.largest_only and len(sizes) > 1:
             keep &= np.arange(len(sizes)) == 1 + np.argmax(sizes[1:])
         keep[0] = False

@@ -66,6 +66,6 @@ class Segmenter:
 
 
 def _choose(frame: Letterbox, found: NDArray[np.float32]) -> Labels:
-    if len(found) == 2:
-        return (frame.native(found[1:])[0] > 0.5).astype(np.uint8)
-    return frame.native(found).argmax(axis=0).astype(np.uint8)
+    chosen = frame.native(found[1:])[0] > 0.5 if len(found) == 2 else frame.native(found).argmax(axis=0)
+    labels: Labels = chosen.astype(np.uint8)
+    return labels

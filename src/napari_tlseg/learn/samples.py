@@ -20,7 +20,7 @@ class Sample:
     """One plane as the network sees it, with its mask or its click on the same grid."""
 
     case: str
-    image: NDArray[np.float16]
+    image: NDArray[np.floating]
     """(C, S, S) in [0, 1]."""
     frame: Letterbox
     labels: Labels | None = None
@@ -29,7 +29,7 @@ class Sample:
     """(y, x), pixels of the square."""
 
     def varied(self, augment: Augment, rng: np.random.Generator) -> Sample:
-        """This sample changed at random; a click never leaves the square."""
+        """The sample, changed at random; a click never leaves the square."""
         size = self.image.shape[-1]
         change = augment.draw(rng, size)
         if self.point is not None:

@@ -54,9 +54,9 @@ def _values(path: Path, image: ImageFile) -> Pixels:
 
 
 def _palette(image: ImageFile) -> NDArray[np.uint8] | None:
-    if image.mode != "P":
+    if image.palette is None:
         return None
-    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    colours = np.frombuffer(image.palette.getdata()[1], np.uint8).reshape(-1, 3)  # `getpalette` would decode the pixels
     return np.pad(colours, ((0, 256 - len(colours)), (0, 0)))
 
 

@@ -93,7 +93,7 @@ def _values(tif: tifffile.TiffFile, part: Any, order: tuple[int, ...]) -> Pixels
 
 def _end(part: Any) -> int:
     """The first byte after the pixels, as the header has it."""
-    pages = [page for page in getattr(part, "pages", [part]) if page is not None]
+    pages = [page for page in part.pages if page is not None] if isinstance(part, tifffile.TiffPageSeries) else [part]
     pieces = (piece for page in pages for piece in zip(page.dataoffsets, page.databytecounts, strict=True))
     return max(int(offset + size) for offset, size in pieces)
 
