@@ -10,8 +10,6 @@ difference, as a share of a training step, says what the noise of whole steps hi
 from __future__ import annotations
 
 import json
-import os
-import platform
 import random
 import time
 from dataclasses import asdict, dataclass, field
@@ -21,6 +19,7 @@ from typing import Literal
 import numpy as np
 import torch
 import tyro
+from measure import Interval, interval, machine
 from torch import Tensor, nn
 from tqdm import trange
 
@@ -146,14 +145,7 @@ def measure(settings: Settings) -> tuple[str, dict[str, Times]]:
     return way, times
 
 
-def interval(values: np.ndarray) -> tuple[float, float, float]:
-    """The median, and the bounds of its bootstrap 95% interval."""
-    samples = np.random.default_rng(0).choice(values, size=(10_000, len(values)))
-    low, high = np.percentile(np.median(samples, axis=1), [2.5, 97.5])
-    return float(np.median(values)), float(low), float(high)
-
-
-def compare(times: dict[str, Times]) -> dict[str, tuple[float, float, float]]:
+def compare(times: dict[str, Times]) -> dict[str, Interval]:
     """The anchored training against the others: ratios of steps, and the optimizer's extra time in % of Adam's step."""
     ours, adam, loss = ({name: np.array(v) for name, v in asdict(times[kind]).items()} for kind in (OURS, ADAM, LOSS))
     percent = 100 / np.median(adam["training"])
@@ -165,7 +157,7 @@ def compare(times: dict[str, Times]) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def report(way: str, times: dict[str, Times], anchored: dict[str, tuple[float, float, float]]) -> str:
+def report(way: str, times: dict[str, Times], anchored: dict[str, Interval]) -> str:
     """A small table for the terminal."""
     lines = [f"{'median, ms':40}{'training step':>15}{'optimizer':>12}{'by itself':>12}"]
     for kind, one in times.items():
@@ -183,17 +175,10 @@ def main(settings: Settings) -> None:
     anchored = compare(times)
     print(report(way, times, anchored))
     if settings.out is not None:
-        machine = {
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "cpus": os.cpu_count(),
-            "processor": platform.machine(),
-            "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        }
         kinds = {kind: asdict(one) for kind, one in times.items()}
         record = {
             "settings": asdict(settings),
-            "machine": machine,
+            "machine": machine(),
             "adam": way,
             "anchored": anchored,
             "milliseconds": kinds,

@@ -44,11 +44,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ledger", type=Path, default=Path(__file__).parent / "results" / "journey.jsonl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 20])
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0, 1e-4, 1e-3, 1e-2, math.inf])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0, 1e-4, 1e-3, math.inf])
     parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--fold-steps", type=int, default=150, help="of each leave-one-out run")
-    parser.add_argument("--pretrain-steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--fold-steps", type=int, default=60, help="of each leave-one-out run")
+    parser.add_argument("--pretrain-steps", type=int, default=800)
+    parser.add_argument("--batch", type=int, default=4, help="of the fine-tunings")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after so long")
     return parser.parse_args()
 
@@ -101,6 +102,7 @@ class Seed:
             labels=labels,
             size=self.options.size,
             steps=steps,
+            batch=self.options.batch,
             seed=self.seed,
             held_out=held_out,
             overwrite=True,

@@ -11,7 +11,7 @@ from scipy import ndimage
 from napari_tlseg.data.augment import Augment
 
 SIZE = 96
-STILL = {name: 0 for name in ("rotate", "zoom", "shift", "gamma", "contrast", "brightness", "noise")}
+STILL = dict.fromkeys(("rotate", "zoom", "shift", "gamma", "contrast", "brightness", "noise"), 0)
 MOVES = Augment(rotate=40, zoom=0.3, shift=0.1, flip_x=True, flip_y=True, gamma=0, contrast=0, brightness=0, noise=0)
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,12 +7,15 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_tlseg.data.annotations import mask_path, read_mask
+from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.phantoms import write_fundus
+from napari_tlseg.data.split import Split, assign, choose, read_split
 from napari_tlseg.engine.jobs import Demo, Finetune, Job, Predict, Pretrain
-from napari_tlseg.engine.running import Stopped
+from napari_tlseg.engine.running import Stopped, require_writable
 from napari_tlseg.errors import InputError
-from napari_tlseg.events import Control, Event, Finished, Noted, Started
+from napari_tlseg.events import Control, Event, Finished, Noted, Reason, Started
 
 PHANTOMS, LABELS = 48, 6
 BETWEEN = 1e-3
@@ -21,20 +24,50 @@ ARMS: dict[str, float | None] = {"scratch": None, "plain": 0.0, "between": BETWE
 
 
 def demo(job: Demo, control: Control) -> Iterator[Event]:
-    """Clicks, pretraining, four fine-tunings on the same few masks, and a table of what came of it."""
+    """Clicks, pretraining, four fine-tunings on the same few masks, and a table of what came of it.
+
+    A stop ends it with the fine-tunings that are through.
+    """
     data = job.data or job.out / "data"
+    require_writable(job.out)
     if job.data is None:
         yield Started(stage="draw", total=PHANTOMS)
         write_fundus(data, PHANTOMS, seed=job.seed)
         yield Noted(text=f"{PHANTOMS} phantom fundus photographs with clicks and masks are in {data}")
     dataset = read_dataset(data)
+    labels = _count_labels(dataset, job.seed)
+    rows: list[dict[str, Any]] = []
+    reason: Reason = "done"
+    try:
+        yield from _journey(job, dataset, labels, rows, control)
+    except Stopped:
+        reason = "stopped"
+    summary = {"rows": rows, "next": _next(job.out, dataset.cases[0], rows) if rows else []}
+    yield Finished(reason=reason, out=job.out if job.out.exists() else None, summary=summary)
+
+
+def _count_labels(dataset: Dataset, seed: int) -> int:
+    """How many masks each fine-tuning may see; InputError now, not after pretraining, where they cannot be used."""
     if not dataset.clicked or not dataset.labelled:
-        raise InputError("needs clicks and masks for the demo", data, "click targets, and paint two masks or more")
+        remedy = "click targets, and paint two masks or more"
+        raise InputError("needs clicks and masks for the demo", dataset.folder, remedy)
+    parts = assign(dataset, seed, known=read_split(dataset.folder))
+    labels = min(LABELS, sum(parts[case.name] != "held-out" for case in dataset.labelled))
+    choose(dataset, Split(parts=parts), labels)
+    for case in dataset.labelled:
+        read_mask(case, len(dataset.classes))
+    return labels
+
+
+def _journey(
+    job: Demo, dataset: Dataset, labels: int, rows: list[dict[str, Any]], control: Control
+) -> Generator[Event, None, None]:
+    """Pretrain, then fine-tune and predict at each λ; a row each into `rows`."""
+    data = dataset.folder
     shared: dict[str, Any] = {"seed": job.seed, "device": job.device, "precision": job.precision, "overwrite": True}
     source = job.out / "clicks.safetensors"
     yield Noted(text=f"Pretraining an encoder on {len(dataset.clicked)} clicks")
     yield from _until_finished(Pretrain(data=data, out=source, steps=job.pretrain_steps, **shared), control)
-    rows = []
     for name, strength in ARMS.items():
         run = job.out / "runs" / name
         yield Noted(text=f"Fine-tuning: {_words(strength)}")
@@ -42,7 +75,7 @@ def demo(job: Demo, control: Control) -> Iterator[Event]:
             data=data,
             source="none" if strength is None else source,
             strength=strength or 0.0,
-            labels=min(LABELS, len(dataset.labelled)),
+            labels=labels,
             steps=job.steps,
             out=run,
             **shared,
@@ -50,11 +83,10 @@ def demo(job: Demo, control: Control) -> Iterator[Event]:
         finished = yield from _until_finished(finetune, control)
         yield from _until_finished(Predict(data=(data,), model=run, out=run / "masks", **shared), control)
         rows.append(_row(name, strength, finished.summary))
-    yield Finished(reason="done", out=job.out, summary={"rows": rows, "next": _next(job.out, dataset.cases[0].image)})
 
 
 def _until_finished(job: Job, control: Control) -> Generator[Event, None, Finished]:
-    """The events of one stage but the last, which is returned; a stop ends the whole demo."""
+    """The events of one stage but the last, which is returned; Stopped where it did not come to its end."""
     for event in job.run(control):
         if isinstance(event, Finished):
             if control.stop:
@@ -87,9 +119,10 @@ def _row(name: str, strength: float | None, summary: Mapping[str, Any]) -> dict[
     }
 
 
-def _next(out: Path, image: Path) -> list[str]:
-    mask = out / "runs" / "between" / "masks" / f"{image.stem}.png"
+def _next(out: Path, case: Case, rows: list[dict[str, Any]]) -> list[str]:
+    done = [row["run"] for row in rows]
+    mask = mask_path(case, out / "runs" / ("between" if "between" in done else done[-1]) / "masks")
     return [
         f"Scores are of held-out cases. Masks, overlays and models are in {out / 'runs'}",
-        f"To see an image and its mask in napari:  napari {image} {mask}",
+        f"To see an image and its mask in napari:  napari {case.image} {mask}",
     ]

@@ -97,7 +97,7 @@ def _settle(job: Finetune) -> _Setting:
 def _optimizer(job: Finetune, model: UNet, anchor: Anchor | None) -> torch.optim.Optimizer:
     if anchor is None:
         return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
-    return AnchoredAdam(model.parameters(), job.learning_rate, anchor=anchor, solver=job.solver)
+    return AnchoredAdam(model.parameters(), job.learning_rate, anchor=anchor, solver=job.solver, fused=True)
 
 
 def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) -> Generator[Event, None, None]:
@@ -126,6 +126,8 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
     seconds = time.monotonic() - began
     segmenter = Segmenter(setting.model, setting.provenance, job.clean, setting.precision)
     scores = yield from score_run(segmenter, setting.material, setting.source.seen, run, control)
+    if control.stop:
+        outcome.reason = "stopped"
     summary = _summary(setting, outcome, scores) | {"sha256": sha256, "seconds": seconds}
     run.write_summary(summary)
     yield Finished(reason=outcome.reason, out=job.out, summary=summary)

@@ -21,6 +21,14 @@ from napari_tlseg.learn.postprocess import Postprocess
 
 Solver = Literal["stable", "paper"]
 Task = Literal["localize", "segment"]
+OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Cleaning = Annotated[
+    Postprocess,
+    arg(
+        name="cleaning",
+        help="How masks are cleaned, in this order. Lengths: mm where the spacing is known, else pixels.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,7 @@ class Job(ABC):
 class Training(Job):
     """What pretraining and fine-tuning share."""
 
-    data: Positional[Path]
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
     """Dataset folder: images/, with masks/ or clicks.csv beside it."""
     out: Path
     """Where the result is written."""
@@ -57,9 +65,9 @@ class Training(Job):
     """Folder of the masks, beside images/."""
     recipe: str = "auto"
     """fundus, ct-lung, ct-lung-3 or plain; auto picks by the data and says so."""
-    size: int | None = None
+    size: OptionalInt = None
     """Side of the square that the network sees, pixels; by default the source's or the recipe's."""
-    labels: int | None = None
+    labels: OptionalInt = None
     """How many annotated images training and validation may see together; by default all that are not held out."""
     held_out: float = 0.2
     """Share of the patients kept for the final look."""
@@ -100,6 +108,11 @@ class Pretrain(Training):
     """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of them (.pth, .safetensors)."""
     steps: int = 1000
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.task == "localize":  # its batch-norm has one value per image
+            _require(self.batch >= 2, "--batch", self.batch, "at least 2")
+
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.pretraining import pretrain
 
@@ -118,9 +131,9 @@ class Finetune(Training):
     """stable (proximal step in Adam's metric) or paper (gradient of the penalty, as published)."""
     norm: Literal["auto", "source", "target"] = "auto"
     """Whose statistics batch-norm uses in the encoder: the source's, or those of the new images."""
-    encoder: str | None = None
+    encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
-    clean: Postprocess = field(default_factory=Postprocess)
+    clean: Cleaning = field(default_factory=Postprocess)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,13 +151,13 @@ class Finetune(Training):
 class Predict(Job):
     """Write the masks that a run's model finds, on the grid of each image."""
 
-    data: Positional[tuple[Path, ...]]
+    data: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATA|FILE...", help_behavior_hint="(required)")]
     """A dataset folder, or image files."""
     model: Path
     """A run folder, or its model.safetensors."""
     out: Path
     """Folder for the masks."""
-    clean: Postprocess = field(default_factory=Postprocess)
+    clean: Cleaning = field(default_factory=Postprocess)
     overwrite: bool = False
     """Replace masks that are there already."""
 
@@ -158,13 +171,13 @@ class Predict(Job):
 class Score(Job):
     """Compare a folder of masks with those of a dataset, on the native grid."""
 
-    predictions: Positional[Path]
+    predictions: Annotated[Positional[Path], arg(metavar="MASKS")]
     """Folder of predicted masks, named as the cases."""
-    data: Positional[Path]
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
     """Dataset folder with the true masks."""
     masks: str = "masks"
     """Folder of the true masks, beside images/."""
-    out: Path | None = None
+    out: Annotated[Path | None, arg(metavar="CSV", help_behavior_hint="")] = None
     """Where to write the scores as CSV."""
 
     def _work(self, control: Control) -> Iterator[Event]:
@@ -179,7 +192,7 @@ class Demo(Job):
 
     out: Path = Path("demo")
     """Folder for all that is made."""
-    data: Path | None = None
+    data: Annotated[Path | None, arg(metavar="DATA", help_behavior_hint="")] = None
     """A dataset folder with clicks and masks; by default phantom fundus photographs are drawn."""
     pretrain_steps: int = 300
     """Training steps on the clicks."""

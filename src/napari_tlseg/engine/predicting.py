@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from napari_tlseg.data.annotations import mask_path, write_mask
-from napari_tlseg.data.case import Case, Labels
-from napari_tlseg.data.files import writable
+from napari_tlseg.data.annotations import mask_path, read_roi, write_mask
+from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import case_name, read_geometry, read_image
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.engine.jobs import Predict
-from napari_tlseg.engine.running import Stopped, noted
+from napari_tlseg.engine.running import Stopped, noted, require_writable
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Reason, Started, Visited
 from napari_tlseg.learn.device import pick_device, pick_precision
@@ -25,10 +24,12 @@ from napari_tlseg.nets.unet import UNet
 
 def predict(job: Predict, control: Control) -> Iterator[Event]:
     """Write one mask per case, a whole file or none."""
-    segmenter = load_segmenter(job)
     cases, notes = _cases(job.data)
+    segmenter = load_segmenter(job)
     _require_free(job.out, [mask_path(case, job.out) for case in cases], job.overwrite)
     yield from noted(notes)
+    if len(cases) > 1:
+        yield from _check(segmenter, cases, control)
     yield Started(stage="predict", total=len(cases))
     classes, written = len(segmenter.provenance.classes), 0
     for case in cases:
@@ -45,18 +46,33 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
 
 def segment(segmenter: Segmenter, case: Case, control: Control) -> Labels:
     """The labels (N, Y, X) of a case; Stopped where the user does not want to wait for them."""
+    planes = []
+    for plane in segmenter.planes(_read(segmenter, case)):
+        planes.append(plane)
+        if control.stop:
+            raise Stopped
+    return segmenter.finish(planes, case)
+
+
+def _check(segmenter: Segmenter, cases: list[Case], control: Control) -> Iterator[Event]:
+    """Read every file once, so that a bad one is found before the first mask is written."""
+    yield Started(stage="check", total=len(cases))
+    for case in cases:
+        _read(segmenter, case)
+        read_roi(case)
+        yield Visited(case=case.name)
+        if control.stop:
+            raise Stopped
+
+
+def _read(segmenter: Segmenter, case: Case) -> Image:
     image = read_image(case.image, case.page)
     channels, wanted = find_recipe(segmenter.provenance.recipe).channels(image), segmenter.provenance.in_channels
     if channels != wanted:
         raise InputError(
             f"has {channels} channels, the model takes {wanted}", case.image, "give images like those of the training"
         )
-    planes = []
-    for plane in segmenter.planes(image):
-        planes.append(plane)
-        if control.stop:
-            raise Stopped
-    return segmenter.finish(planes, case)
+    return image
 
 
 def load_segmenter(job: Predict) -> Segmenter:
@@ -77,6 +93,8 @@ def _cases(paths: tuple[Path, ...]) -> tuple[list[Case], tuple[str, ...]]:
     cases: list[Case] = []
     notes: list[str] = []
     for path in paths:
+        if not path.exists():
+            raise InputError("does not exist", path, "name a dataset folder or image files")
         if path.is_dir():
             dataset = read_dataset(path)
             cases += dataset.cases
@@ -95,6 +113,4 @@ def _require_free(folder: Path, targets: list[Path], overwrite: bool) -> None:
         raise InputError(
             f"{len(taken)} of the masks exist already", taken[0], "choose another --out or add --overwrite"
         )
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir() or not writable(nearest):
-        raise InputError("cannot be written", folder, "choose a place you may write to")
+    require_writable(folder)

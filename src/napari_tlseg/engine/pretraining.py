@@ -32,10 +32,10 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     precision = pick_precision(job.precision, device)
     annotation: Annotation = "click" if job.task == "localize" else "mask"
     material = gather(job, annotation)
-    yield from noted(material.notes)
-    samples = yield from read_samples(material, annotation, control)
     torch.manual_seed(job.seed)
     encoder = make_encoder(job.encoder, material.channels, job.init)
+    yield from noted(material.notes)
+    samples = yield from read_samples(material, annotation, control)
     model, objective, optimizer = (_localize if job.task == "localize" else _segment)(job, encoder, material, samples)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     provenance = _provenance(job, material)

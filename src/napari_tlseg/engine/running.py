@@ -10,12 +10,13 @@ from pathlib import Path
 
 import torch
 
+from napari_tlseg.data.annotations import read_roi
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.files import writable
 from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.recipes import Recipe, find_recipe, pick_recipe, square_size
-from napari_tlseg.data.split import Annotation, Parts, choose, split_dataset
+from napari_tlseg.data.split import Annotation, Parts, Split, assign, choose, read_split, split_dataset
 from napari_tlseg.engine.jobs import Training
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
@@ -55,6 +56,8 @@ class Material:
     recipe: Recipe
     size: int
     channels: int
+    seed: int
+    held_out: float
     notes: tuple[str, ...]
 
     @property
@@ -64,9 +67,10 @@ class Material:
 
 
 def gather(job: Training, annotation: Annotation, size: int | None = None) -> Material:
-    """Read the folder, draw the split, settle the recipe and the size (`size`: that of a source)."""
+    """Read the folder, draw the split, settle the recipe and the size (`size`: that of a source); writes nothing."""
     dataset = read_dataset(job.data, job.masks)
-    split = split_dataset(dataset, job.seed, job.held_out)
+    known = read_split(dataset.folder)
+    split = Split(parts=assign(dataset, job.seed, job.held_out, known=known), held_out=job.held_out)
     parts = choose(dataset, split, job.labels, annotation, job.seed)
     recipe, why = (find_recipe(job.recipe), "") if job.recipe != "auto" else pick_recipe(dataset)
     first = parts.training[0]
@@ -76,7 +80,9 @@ def gather(job: Training, annotation: Annotation, size: int | None = None) -> Ma
         recipe=recipe,
         size=job.size or size or square_size(recipe, first),
         channels=recipe.channels(read_image(first.image, first.page)),
-        notes=tuple(filter(None, (*dataset.notes, *split.notes, *parts.notes, why))),
+        seed=job.seed,
+        held_out=job.held_out,
+        notes=tuple(filter(None, (*dataset.notes, *parts.notes, why))),
     )
 
 
@@ -90,7 +96,10 @@ class Samples:
 
 
 def read_samples(material: Material, annotation: Annotation, control: Control) -> Generator[Event, None, Samples]:
-    """Read every case the job will need, so that a bad file is found now and not after an hour of training."""
+    """Read every case the job will need, so that a bad file is found now and not after an hour of training.
+
+    Only then is the split kept: bad input changes nothing.
+    """
     parts = (material.parts.training, material.parts.validation, material.parts.held_out)
     yield Started(stage="read", total=sum(map(len, parts)))
     read: list[list[Sample]] = []
@@ -105,12 +114,14 @@ def read_samples(material: Material, annotation: Annotation, control: Control) -
                 raise Stopped
     if annotation == "mask" and not any(sample.labels.any() for sample in read[0] if sample.labels is not None):
         raise InputError("all training masks are empty", material.dataset.folder, "paint the target in at least one")
+    yield from noted(split_dataset(material.dataset, material.seed, material.held_out).notes)
     return Samples(training=read[0], validation=read[1], held_out=read[2])
 
 
 def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[Sample]:
     if annotation == "click":
         return click_samples(case, material.recipe, material.size)
+    read_roi(case)  # only needed once there are masks to clean, but a bad file is to be found now
     return mask_samples(case, material.recipe, material.size, len(material.dataset.classes))
 
 
@@ -156,9 +167,16 @@ def require_free(path: Path, overwrite: bool) -> None:
     """Refuse, before any work, a file that exists already or cannot be written."""
     if path.exists() and not overwrite:
         raise InputError("exists already", path, "choose another name or add --overwrite")
-    nearest = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not nearest.is_dir() or not writable(nearest):
-        raise InputError("cannot be written", path, "choose a place you may write to")
+    if path.is_dir():
+        raise InputError("is a folder", path, "name a file")
+    require_writable(path.parent)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse, before any work, a folder that cannot be written to, or be made where it does not exist."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not writable(nearest):
+        raise InputError("cannot be written to", folder, "choose a place you may write to")
 
 
 def noted(notes: tuple[str, ...]) -> Iterator[Noted]:

@@ -115,7 +115,9 @@ def hausdorff_95(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], spacin
     from monai.metrics.utils import get_mask_edges, get_surface_distance  # imports torch
 
     axes = 2 if len(truth) == 1 else 3
-    edges = get_mask_edges(*(mask.reshape(mask.shape[-axes:]) for mask in (prediction, truth)), crop=False)
+    # SciPy's tree of points at coordinate 0 recurses for ever where denormals are flushed to zero, hence the margin
+    padded = (np.pad(mask.reshape(mask.shape[-axes:]), 1) for mask in (prediction, truth))
+    edges = get_mask_edges(*padded, crop=False)
     directed = [get_surface_distance(*pair, spacing=tuple(spacing[-axes:])) for pair in (edges, edges[::-1])]
     return max(float(np.percentile(distance, 95)) for distance in directed)
 

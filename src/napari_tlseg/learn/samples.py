@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_tlseg.data.annotations import read_mask
-from napari_tlseg.data.augment import Augment
+from napari_tlseg.data.augment import Augment, Change
 from napari_tlseg.data.case import Case, Labels
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import Recipe
+
+DRAWS = 50
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,11 +32,7 @@ class Sample:
 
     def varied(self, augment: Augment, rng: np.random.Generator) -> Sample:
         """The sample, changed at random; a click never leaves the square."""
-        size = self.image.shape[-1]
-        change = augment.draw(rng, size)
-        if self.point is not None:
-            while not all(0 <= place <= size - 1 for place in change.point(*self.point)):
-                change = augment.draw(rng, size)
+        change = self._change(augment, rng)
         return Sample(
             case=self.case,
             image=change.image(self.image.astype(np.float32)),
@@ -42,6 +40,15 @@ class Sample:
             labels=None if self.labels is None else change.labels(self.labels),
             point=None if self.point is None else change.point(*self.point),
         )
+
+    def _change(self, augment: Augment, rng: np.random.Generator) -> Change:
+        """One that keeps the click; none at all where chance finds none, as for a click in a corner."""
+        size = self.image.shape[-1]
+        for _ in range(DRAWS):
+            change = augment.draw(rng, size)
+            if self.point is None or all(-0.5 <= place <= size - 0.5 for place in change.point(*self.point)):
+                return change
+        return Change(matrix=np.eye(2, 3))
 
 
 def mask_samples(case: Case, recipe: Recipe, size: int, classes: int) -> list[Sample]:

@@ -9,28 +9,34 @@ from torch import Tensor, nn
 from .encoders import Encoder
 from .unet import pad_to
 
-HIDDEN = 128
-MOST_WEIGHTS = 10_000_000  # of the fully connected layer
+THIN, HIDDEN = 32, 128
 
 
 class Localizer(nn.Module):
     """Where the target's centre is: square image (B, C, size, size) in [0, 1] to (B, 2) yx, fractions of the side.
 
-    Hu et al.: encoder arm, its deepest feature flattened, fully connected, linear. The output is not squashed: the
-    mean of the targets, about the middle, is where it starts. Where the fully connected layer would exceed ten
-    million weights (large images), a 1×1 convolution first thins the channels: the resolution carries the place.
+    Hu et al.: encoder arm, its deepest feature flattened, fully connected, linear. Two things are added. A 1×1
+    convolution thins the feature to 32 channels first; its resolution stays, as that carries the place. And
+    batch-norm precedes every ReLU: without it RMSprop's first steps leave the fully connected units dead, and the
+    localizer says the mean of the clicks for ever. Dropout is the encoder's. The output is not squashed: the mean of
+    the targets, about the middle, is where it starts.
     """
 
-    def __init__(self, encoder: Encoder, size: int, dropout: float = 0.5) -> None:
+    def __init__(self, encoder: Encoder, size: int) -> None:
         super().__init__()
         self.encoder, self.size = encoder, size
         places = ceil(size / encoder.strides[-1]) ** 2
-        width = min(encoder.channels[-1], max(1, MOST_WEIGHTS // (HIDDEN * places)))
-        thin = [nn.Conv2d(encoder.channels[-1], width, 1)] if width < encoder.channels[-1] else []
         output = nn.Linear(HIDDEN, 2)
         nn.init.constant_(output.bias, 0.5)
         self.head = nn.Sequential(
-            *thin, nn.Flatten(), nn.Linear(width * places, HIDDEN), nn.ReLU(inplace=True), nn.Dropout(dropout), output
+            nn.Conv2d(encoder.channels[-1], THIN, 1, bias=False),
+            nn.BatchNorm2d(THIN),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(THIN * places, HIDDEN, bias=False),
+            nn.BatchNorm1d(HIDDEN),
+            nn.ReLU(inplace=True),
+            output,
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,0 +1,117 @@
+"""Masks as planes: read in any orientation, written on the grid of their image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Pillow
+
+from napari_tlseg.data.annotations import mask_path, read_mask, read_roi, write_mask, write_masks
+from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.errors import InputError
+
+ODD = np.array([[0, 0, -2.0, 7], [-1.0, 0, 0, 3], [0, -3.0, 0, -5], [0, 0, 0, 1]])  # i posterior, j inferior, k left
+
+
+def labels_of(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 3, shape).astype(np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in ("a.jpg", "b.png"):
+        Pillow.fromarray(np.zeros((12, 20, 3), np.uint8)).save(tmp_path / "images" / name)
+    (tmp_path / "dataset.toml").write_text('classes = ["background", "disc", "cup"]')
+    return read_dataset(tmp_path)
+
+
+@pytest.fixture
+def volume(tmp_path):
+    (tmp_path / "images").mkdir()
+    image = nib.Nifti1Image(np.arange(4 * 3 * 2, dtype=np.int16).reshape(4, 3, 2), ODD)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, tmp_path / "images" / "ct.nii.gz")
+    (tmp_path / "dataset.toml").write_text('classes = ["background", "lung", "infection"]')
+    return read_dataset(tmp_path)
+
+
+def test_masks_of_photographs_come_back(photos, tmp_path):
+    masks = {"a": labels_of((12, 20)), "b": labels_of((12, 20), 1)}
+    paths = write_masks(photos, masks, tmp_path / "masks")
+    assert [path.name for path in paths] == ["a.png", "b.png"]
+    for case in read_dataset(tmp_path):
+        assert (read_mask(case, 3) == masks[case.name]).all()
+        assert read_mask(case, 3).shape == (1, 12, 20)
+
+
+def test_a_mask_of_a_volume_lies_where_its_voxels_do(volume, tmp_path):
+    planes = labels_of(volume.cases[0].geometry.plane_shape)
+    (path,) = write_masks(volume, {"ct": planes}, tmp_path / "masks")
+    written = nib.load(path)
+    assert path.name == "ct.nii.gz"
+    assert (written.affine == ODD).all()
+    stored = np.asarray(written.dataobj)  # (i, j, k)
+    for plane, row, column in np.ndindex(planes.shape):  # superior, posterior, left
+        assert stored[row, planes.shape[0] - 1 - plane, column] == planes[plane, row, column]
+    (case,) = read_dataset(tmp_path)
+    assert (read_mask(case, 3) == planes).all()
+
+
+def test_another_file_on_the_same_grid_can_be_read(photos, tmp_path):
+    labels = labels_of((1, 12, 20))
+    path = write_mask(photos.cases[0], labels, tmp_path / "found", 3)
+    assert (read_mask(photos.cases[0], 3, path) == labels).all()
+
+
+def test_a_case_without_a_mask_says_so(photos):
+    with pytest.raises(ValueError, match="case a has no mask"):
+        read_mask(photos.cases[0], 3)
+
+
+def test_a_mask_of_another_size_is_refused(photos, tmp_path):
+    Pillow.fromarray(np.zeros((12, 21), np.uint8)).save(tmp_path / "wrong.png")
+    with pytest.raises(InputError, match=r"wrong\.png"):
+        read_mask(photos.cases[0], 3, tmp_path / "wrong.png")
+
+
+def test_a_region_of_interest_may_have_any_value(photos, tmp_path):
+    assert read_roi(photos.cases[0]) is None
+    inside = np.zeros((12, 20), np.uint8)
+    inside[3:9, 4:15] = 255
+    (tmp_path / "rois").mkdir()
+    Pillow.fromarray(inside).save(tmp_path / "rois" / "a.png")
+    roi = read_roi(read_dataset(tmp_path)["a"])
+    assert ((roi[0] > 0) == (inside > 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("a.jpg", "case.png"),
+        ("a.jpeg", "case.png"),
+        ("a.PNG", "case.png"),
+        ("a.tif", "case.tif"),
+        ("a.tiff", "case.tiff"),
+        ("a.nii", "case.nii"),
+        ("a.NII.GZ", "case.nii.gz"),
+    ],
+)
+def test_a_mask_has_the_format_of_its_image_unless_that_loses_labels(photos, tmp_path, image, mask):
+    case = replace(photos.cases[0], name="case", image=tmp_path / image)
+    assert mask_path(case, tmp_path) == tmp_path / mask
+
+
+def test_each_page_of_a_stack_gets_its_own_mask(tmp_path):
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "stack.tif", np.zeros((3, 12, 20), np.uint8), photometric="minisblack")
+    (tmp_path / "dataset.toml").write_text('pages = "cases"')
+    masks = {case.name: labels_of((12, 20), case.page) // 2 for case in read_dataset(tmp_path)}
+    assert len(masks) == 3
+    write_masks(read_dataset(tmp_path), masks, tmp_path / "masks")
+    for case in read_dataset(tmp_path):
+        assert (read_mask(case, 2)[0] == masks[case.name]).all()

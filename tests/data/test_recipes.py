@@ -1,0 +1,204 @@
+"""That every recipe gives a network what it expects, and that the data picks the right one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from napari_tlseg.data.case import Image
+from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.geometry import Geometry
+from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.data.phantoms import chest_ct, fundus, write_chest, write_fundus
+from napari_tlseg.data.recipes import CT_LUNG, CT_LUNG_3, FUNDUS, PLAIN, RECIPES, find_recipe, pick_recipe, square_size
+from napari_tlseg.errors import InputError
+
+
+def image_of(array, dimensions=2):
+    shape = array.shape[:dimensions]
+    return Image(array, Geometry(shape=shape, spacing=(1.0,) * dimensions))
+
+
+def square_of(recipe, array, size=32, dimensions=2, plane=0):
+    (square,) = recipe.squares(image_of(array, dimensions), [plane], size)
+    return square
+
+
+def random(dtype, shape, seed=0):
+    rng = np.random.default_rng(seed)
+    low, high = (0, 1) if np.issubdtype(dtype, np.floating) else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return (low + (high - low) * rng.random(shape)).astype(dtype)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+def test_squares_are_float32_from_0_to_1(name, dtype):
+    recipe = find_recipe(name)
+    colour = () if name.startswith("ct") or dtype != np.uint8 else (3,)
+    image = image_of(random(dtype, (5, 40, 25, *colour)), 3)
+    squares = list(recipe.squares(image, [0, 4], 64))
+    assert len(squares) == 2
+    for square in squares:
+        assert square.shape == (recipe.channels(image), 64, 64)
+        assert square.dtype == np.float32
+        assert 0 <= square.min() and square.max() <= 1
+        assert square.max() > 0
+
+
+def test_the_window_maps_hounsfield_units():
+    hu = np.array([[-2000, -1000], [-500, 400]], np.int16)
+    assert square_of(CT_LUNG, hu, 2)[0].tolist() == [[0, 0], [0.5, 1]]
+
+
+def test_8_bit_slices_count_as_windowed():
+    grey = np.array([[0, 51], [102, 255]], np.uint8)
+    assert np.allclose(square_of(CT_LUNG, grey, 2)[0], grey / 255)
+
+
+def test_percentiles_are_those_of_the_whole_volume():
+    """One pixel value is one brightness, on every plane."""
+    volume = np.stack([np.full((8, 8), value, np.uint16) for value in (100, 1000, 2000, 3000)])
+    low, high = PLAIN.limits(image_of(volume, 3))
+    means = [square_of(PLAIN, volume, 8, 3, plane).mean() for plane in range(4)]
+    assert means == pytest.approx(np.clip((np.array([100, 1000, 2000, 3000]) - low) / (high - low), 0, 1), abs=1e-5)
+    assert means == sorted(means)
+    assert (means[0], means[3]) == (0, 1)
+
+
+def test_a_few_wild_pixels_do_not_set_the_scale():
+    plane = random(np.uint16, (100, 100)) // 64
+    plane[3, 3] = 65535
+    assert square_of(PLAIN, plane, 100).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_constant_image_is_black_and_not_a_division_by_zero():
+    assert not square_of(PLAIN, np.full((9, 9), 700, np.int16), 9).any()
+
+
+@pytest.mark.parametrize(("plane", "planes"), [(0, (0, 0, 1)), (2, (1, 2, 3)), (3, (2, 3, 3))])
+def test_neighbouring_planes_are_channels(plane, planes):
+    volume = np.stack([np.full((4, 4), value, np.int16) for value in (-1000, -800, -500, 0)])
+    square = square_of(CT_LUNG_3, volume, 4, 3, plane)
+    assert square[:, 0, 0] == pytest.approx([(volume[index, 0, 0] + 1000) / 1000 for index in planes])
+
+
+def test_the_fundus_recipe_evens_out_the_light_and_keeps_black_black():
+    colour = fundus(0, 256).image
+    bright, dim = (square_of(FUNDUS, (colour * share).astype(np.uint8), 128) for share in (1.0, 0.7))
+    raw = [square_of(replace(FUNDUS, clahe=0, gamma=1), (colour * share).astype(np.uint8), 128) for share in (1, 0.7)]
+    assert bright.shape == (1, 128, 128)
+    assert np.abs(bright - dim).mean() < 0.5 * np.abs(raw[0] - raw[1]).mean()
+    assert not bright[0, :3, :3].any()
+    inside = raw[0] > 0.1
+    assert bright[inside].std() > raw[0][inside].std()
+
+
+def test_the_square_lies_where_the_letterbox_says():
+    plane = np.zeros((50, 100), np.uint8)
+    plane[10:20, 70:90] = 255
+    square = square_of(PLAIN, plane, 50)[0]
+    y, x = Letterbox((50, 100), 50).point(14.5, 79.5)
+    rows, columns = np.nonzero(square > 0.5)
+    assert (rows.mean(), columns.mean()) == pytest.approx((y, x), abs=0.01)
+
+
+def test_colours_are_kept_or_made_grey():
+    colour = np.zeros((6, 6, 3), np.uint8)
+    colour[..., 0] = 255
+    assert square_of(PLAIN, colour, 6)[:, 0, 0].tolist() == [1, 0, 0]
+    assert (PLAIN.channels(image_of(colour)), FUNDUS.channels(image_of(colour))) == (3, 1)
+    grey = square_of(replace(FUNDUS, clahe=0, gamma=1), colour, 6)
+    assert grey[0, 0, 0] == pytest.approx(0.299, abs=1e-3)
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones():
+    with pytest.raises(InputError, match="no recipe 'mri'; choose one of fundus, ct-lung, ct-lung-3, plain"):
+        find_recipe("mri")
+
+
+def test_the_folder_that_names_its_modality_is_believed(tmp_path):
+    write_fundus(tmp_path, 1, size=64)
+    recipe, sentence = pick_recipe(read_dataset(tmp_path))
+    assert recipe is FUNDUS
+    assert sentence.startswith("Recipe fundus (") and sentence.endswith("dataset.toml says modality = 'fundus'.")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fundus_photograph_is_recognised(tmp_path, seed):
+    Pillow.fromarray(fundus(seed, 200).image).save(tmp_path / "eye.jpg")
+    recipe, sentence = pick_recipe(read_dataset(tmp_path))
+    assert recipe is FUNDUS
+    assert sentence.endswith("judged from eye.jpg; --recipe names another.")
+
+
+def test_a_chest_ct_is_recognised(tmp_path):
+    write_chest(tmp_path, 1, shape=(12, 64, 64))
+    (tmp_path / "dataset.toml").unlink()
+    assert pick_recipe(read_dataset(tmp_path))[0] is CT_LUNG
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        random(np.uint8, (60, 60, 3)),
+        np.full((60, 60, 3), (200, 120, 60), np.uint8),  # red, but not round
+        fundus(0, 100).image[..., ::-1],  # round, but blue
+        fundus(0, 100).image[..., 1],
+    ],
+)
+def test_other_pictures_are_plain(tmp_path, array):
+    Pillow.fromarray(np.ascontiguousarray(array)).save(tmp_path / "some.png")
+    assert pick_recipe(read_dataset(tmp_path))[0] is PLAIN
+
+
+def test_a_volume_without_air_is_no_chest_ct(tmp_path):
+    mri = np.abs(chest_ct(0, (8, 32, 32), (5.0, 9.0, 9.0)).image)
+    nib.save(nib.Nifti1Image(mri.T, np.diag([1.0, 1.0, 5.0, 1.0])), tmp_path / "head.nii.gz")
+    assert pick_recipe(read_dataset(tmp_path))[0] is PLAIN
+
+
+@pytest.mark.parametrize(
+    ("folder", "said", "judged"),
+    [
+        ("fundus_hei_med", FUNDUS, FUNDUS),
+        ("fundus_drions_db", FUNDUS, FUNDUS),
+        ("lung_nifti", CT_LUNG, CT_LUNG),
+        ("lung_ct_lungsegdb", CT_LUNG, PLAIN),
+        ("covid_ct_medseg50", CT_LUNG, PLAIN),
+    ],
+)
+def test_real_folders_get_the_right_recipe(shared_data, folder, said, judged):
+    dataset = read_dataset(shared_data / folder)
+    assert pick_recipe(dataset)[0] is said
+    assert pick_recipe(replace(dataset, modality=None))[0] is judged
+
+
+@pytest.mark.parametrize("folder", ["fundus_hei_med", "fundus_drions_db"])
+def test_real_photographs_are_judged_alike(shared_data, folder):
+    dataset = replace(read_dataset(shared_data / folder), modality=None)
+    cases = dataset.cases[:: len(dataset) // 8]
+    assert {pick_recipe(replace(dataset, cases=(case,)))[0].name for case in cases} == {"fundus"}
+
+
+def test_real_volumes_fill_the_range(shared_data):
+    case = read_dataset(shared_data / "lung_nifti").cases[0]
+    middle = case.geometry.plane_shape[0] // 2
+    (square,) = CT_LUNG.squares(read_image(case.image), [middle], square_size(CT_LUNG, case))
+    assert square.shape == (1, 128, 128)
+    assert square.min() == 0
+    assert square.max() == pytest.approx(1)
+    assert 0.1 < (square < 0.3).mean() < 0.9
+
+
+@pytest.mark.parametrize(
+    ("shape", "recipe", "side"),
+    [((600, 400), FUNDUS, 192), ((100, 70), FUNDUS, 128), ((33, 12), PLAIN, 64), ((1, 1), PLAIN, 32)],
+)
+def test_the_square_is_no_larger_than_the_image_needs(tmp_path, shape, recipe, side):
+    Pillow.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "a.png")
+    assert square_size(recipe, read_dataset(tmp_path).cases[0]) == side
