@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
+from napari_tlseg.cli import _one_line as one_line
 from napari_tlseg.cli import finished_lines, main
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.events import Finished
@@ -353,6 +354,21 @@ def test_arguments_that_cannot_be_used(
     assert main(arguments.split()) == 2
     assert capsys.readouterr() == ("", f"napari-tlseg: {said}\n")
     assert not list(tmp_path.iterdir())
+
+
+FRAMED = """\
+\x1b[31m╭─\x1b[0m\x1b[31m \x1b[0m\x1b[1mUnrecognized options\x1b[0m \x1b[31m──────╮\x1b[0m
+\x1b[31m│\x1b[0m Unrecognized options: --step \x1b[31m│\x1b[0m
+\x1b[31m│\x1b[0m \x1b[31m────────────────────────────\x1b[0m \x1b[31m│\x1b[0m
+\x1b[31m│\x1b[0m Perhaps you meant:           \x1b[31m│\x1b[0m
+\x1b[31m│\x1b[0m     \x1b[1m--steps INT\x1b[0m              \x1b[31m│\x1b[0m
+\x1b[31m╰──────────────────────────────╯\x1b[0m
+"""
+
+
+def test_a_frame_in_colour_as_on_a_terminal() -> None:
+    said = "Unrecognized options: --step; perhaps you meant --steps; see napari-tlseg finetune --help"
+    assert one_line(FRAMED, ["finetune"]) == said
 
 
 # processes

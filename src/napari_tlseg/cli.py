@@ -160,7 +160,8 @@ class Teller:
             case Started():
                 self._bar.close()
                 self._shown = {}
-                self._bar = tqdm(total=event.total, desc=event.stage, leave=False, dynamic_ncols=True, disable=None)
+                kind = {"leave": False, "dynamic_ncols": True, "miniters": 1, "disable": None}
+                self._bar = tqdm(total=event.total, desc=event.stage, **kind)
             case Stepped():
                 self._show(loss=event.loss)
                 self._bar.update(event.step - self._bar.n)
