@@ -79,13 +79,6 @@ def test_a_failed_overwrite_gives_the_earlier_run_back(tmp_path: Path) -> None:
     assert {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
-def test_a_killed_overwrite_can_be_overwritten(tmp_path: Path) -> None:
-    path = finished_run(tmp_path / "run").path
-    RunFolder.create(path, overwrite=True).write_job({"job": "killed"})
-    RunFolder.create(path, overwrite=True).discard()
-    assert json.loads((path / "job.json").read_text()) == {"job": "killed"}
-
-
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_users_folder_is_never_taken(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.docx").write_bytes(b"years")
@@ -176,3 +169,15 @@ records = st.recursive(
 def test_every_record_is_strict_json_and_stays_as_it_is(record: object) -> None:
     plain = jsonable(record)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain == jsonable(plain)
+
+
+def test_a_run_killed_while_it_replaces_another_leaves_the_earlier_one_to_come_back(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.write_job({"job": "first"})
+    run.write_summary({"dice_mean": 0.9})
+    RunFolder.create(run.path, overwrite=True)  # killed before it wrote anything
+    again = RunFolder.create(run.path, overwrite=True)
+    again.write_job({"job": "third"})
+    again.discard()
+    assert read_summary(run.path) == {"dice_mean": 0.9}
+    assert json.loads((run.path / "job.json").read_text()) == {"job": "first"}

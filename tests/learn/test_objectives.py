@@ -20,6 +20,7 @@ from napari_tlseg.learn.objectives import (
     Draw,
     Localize,
     Segment,
+    class_shares,
     class_weights,
     cross_entropy,
     localization_errors,
@@ -128,11 +129,11 @@ def test_the_losses_have_gradients_that_lower_them(outputs):
 def test_class_weights_by_hand():
     """Shares 6/8 and 2/8: weights as 1 : 3, with mean 1."""
     masks = [np.array([[0, 0], [0, 1]], np.uint8), np.array([[0, 1], [0, 0]], np.uint8)]
-    assert class_weights(masks, 2).tolist() == [0.5, 1.5]
+    assert class_weights(class_shares(masks, 2)).tolist() == [0.5, 1.5]
 
 
 def test_a_class_that_never_comes_weighs_nothing():
-    assert class_weights([np.array([[0, 2]], np.uint8)], 3).tolist() == [1.5, 0, 1.5]
+    assert class_weights(class_shares([np.array([[0, 2]], np.uint8)], 3)).tolist() == [1.5, 0, 1.5]
 
 
 @pytest.mark.parametrize(("count", "batch"), [(3, 2), (3, 3), (5, 8), (1, 4)])
@@ -236,7 +237,7 @@ def test_both_is_the_sum():
         for loss in ("dice", "cross-entropy", "both")
     )
     assert dice == pytest.approx(log_dice(logits, labels).item())
-    assert entropy == pytest.approx(cross_entropy(logits, labels, class_weights((s.labels for s in samples), 3)).item())
+    assert entropy == pytest.approx(cross_entropy(logits, labels, class_weights(class_shares((s.labels for s in samples), 3))).item())
     assert both == pytest.approx(dice + entropy)
 
 

@@ -45,7 +45,7 @@ class RunFolder:
                 _require_replaceable(path, overwrite)
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path, made)
-            if is_run(path):
+            if is_run(path) or run._aside.exists():
                 run._set_aside()
         except OSError as error:
             raise InputError(f"cannot be written ({error.strerror})", path, "choose another folder") from None
@@ -97,8 +97,9 @@ class RunFolder:
         return self.path / ".replaced"
 
     def _set_aside(self) -> None:
-        if self._aside.exists():  # of a run that was killed
-            shutil.rmtree(self._aside)
+        if self._aside.exists():  # the run that was to replace it was killed: the earlier one is the one to keep
+            _remove(self.path)
+            return
         self._aside.mkdir()
         _move(self.path, self._aside)
 
@@ -160,7 +161,7 @@ def _require_writable(existing: Path, target: Path) -> None:
 
 
 def _require_replaceable(path: Path, overwrite: bool) -> None:
-    if not is_run(path):
+    if not (is_run(path) or RunFolder(path)._aside.exists()):
         raise InputError("is not empty and not a run folder", path, "choose another folder")
     if not overwrite:
         raise InputError("already holds a run", path, "choose another folder or add --overwrite")

@@ -110,7 +110,8 @@ def _point(row: Row, case: Case) -> tuple[float, ...]:
     point = tuple(row.number(axis) for axis in "zyx"[-len(shape) :])
     if not all(-0.5 <= place <= size - 0.5 for place, size in zip(point, shape, strict=True)):
         places = ", ".join(f"{place:g}" for place in point)
-        raise row.error(f"the click ({places}) is outside {row['image']}, which has {extent(case.geometry)} pixels")
+        where = f"the click ({places}) is outside {row['image']}, which has {extent(case.geometry)} pixels"
+        raise row.error(where, "click the image again, or delete the line")
     return point
 
 

@@ -110,9 +110,11 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
         facts = replace(setting.provenance, strength=strength, steps=outcome.steps, scores=outcome.scores)
         return save(run.model, setting.model, facts)
 
+    objective = _objective(job, setting, samples)
+    setting.model.expect(objective.shares)
     training = fit(
         setting.model,
-        _objective(job, setting, samples),
+        objective,
         setting.optimizer,
         Schedule(steps=job.steps, patience=job.patience),
         anchor=setting.anchor,

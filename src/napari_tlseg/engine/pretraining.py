@@ -68,6 +68,7 @@ def _segment(job: Pretrain, encoder: Encoder, material: Material, samples: Sampl
     classes = len(material.dataset.classes)
     model, loss = UNet(encoder, classes), pick_loss(job.loss, classes)
     objective = Segment(samples.training, samples.validation, material.recipe.augment, job.batch, classes, loss)
+    model.expect(objective.shares)
     return model, objective, torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
 
 

@@ -98,7 +98,8 @@ class Segment:
     ) -> None:
         self._draw, self.validation = Draw(training, augment, batch), validation
         self._classes, self._loss = classes, loss
-        self._weights = class_weights((_labels(sample) for sample in training), classes)
+        self.shares = class_shares((_labels(sample) for sample in training), classes)
+        self._weights = class_weights(self.shares)
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Images, and labels (B, S, S) int64."""
@@ -149,11 +150,16 @@ def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, weights.to(logits.device))
 
 
-def class_weights(masks: Iterable[NDArray[np.uint8]], classes: int) -> Tensor:
-    """(classes,) float32, inverse to each class's share of the pixels, with mean 1; a class that never comes gets 0."""
+def class_shares(masks: Iterable[NDArray[np.uint8]], classes: int) -> Tensor:
+    """(classes,) float32: the share of the pixels that each class has."""
     counts = sum((np.bincount(mask.ravel(), minlength=classes) for mask in masks), start=np.zeros(classes))
-    weights = np.divide(1.0, counts, out=np.zeros(classes), where=counts > 0)
-    return torch.tensor(weights / max(weights.mean(), 1e-12), dtype=torch.float32)
+    return torch.tensor(counts / max(counts.sum(), 1), dtype=torch.float32)
+
+
+def class_weights(shares: Tensor) -> Tensor:
+    """(classes,) inverse to each class's share of the pixels, with mean 1; a class that never comes gets 0."""
+    weights = torch.where(shares > 0, 1 / shares.clamp(min=1e-12), 0)
+    return weights / weights.mean()
 
 
 def localization_errors(model: nn.Module, samples: Sequence[Sample]) -> list[float]:

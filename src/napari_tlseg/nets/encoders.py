@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Set
 from difflib import get_close_matches
 from pathlib import Path
@@ -255,4 +256,5 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_pickle(path: Path) -> object:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings(action="ignore"):  # of a pickle's protocol, before the refusal says the same
+        return torch.load(path, map_location="cpu", weights_only=True)

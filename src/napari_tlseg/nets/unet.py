@@ -30,6 +30,16 @@ class UNet(nn.Module):
         logits: Tensor = self.decoder(self.encoder(pad_to(image, self.encoder.strides[-1])))
         return logits[..., : image.shape[-2], : image.shape[-1]]
 
+    @torch.no_grad()
+    def expect(self, shares: Tensor) -> None:
+        """Let the untrained output say the classes' shares of the pixels, (classes,) that sum to 1.
+
+        A small target is then not sought everywhere first: the bias alone would take thousands of steps of Adam to
+        get there (Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.3).
+        """
+        logs = shares.clamp(min=1e-4).log().to(self.decoder.logits.bias)
+        self.decoder.logits.bias.copy_(logs[1:] - logs[:1] if len(shares) == 2 else logs - logs.mean())
+
 
 class Decoder(nn.Module):
     """Features, finest first, to logits at full resolution: a block per skip, one up to stride 1, a 1×1 convolution.
