@@ -46,7 +46,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0, 1e-4, 1e-3, math.inf])
     parser.add_argument("--size", type=int, default=192)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--fold-steps", type=int, default=60, help="of each leave-one-out run")
     parser.add_argument("--pretrain-steps", type=int, default=800)
     parser.add_argument("--batch", type=int, default=4, help="of the fine-tunings")

@@ -14,15 +14,15 @@ import napari_tlseg
 
 WINDOWS = ("napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "magicgui", "pyqtgraph", "vispy")
 HEIGHT = {"errors": 0, "events": 0, "data": 1, "nets": 2, "learn": 3, "engine": 4, "studies": 5}
-HEIGHT |= {"gui": 6, "cli": 6, "journey": 6}
+HEIGHT |= {"options": 0, "gui": 6, "telling": 6, "cli": 6, "journey": 6}
 """From the ground up: a module imports its own height and below."""
 MODULES = sorted(module.name for module in pkgutil.walk_packages(napari_tlseg.__path__, "napari_tlseg."))
 FACE = [name for name in MODULES if name.startswith("napari_tlseg.gui")]
+LIGHT = ("cli", "errors", "events", "options", "telling", "engine", "engine.client", "engine.jobs", "engine.messages")
 TORCHLESS = [
     name
     for name in MODULES
-    if name in {f"napari_tlseg.{each}" for each in ("errors", "events", "engine", "engine.client", "engine.jobs")}
-    or name.startswith("napari_tlseg.data")
+    if name in {f"napari_tlseg.{each}" for each in LIGHT} or name.startswith("napari_tlseg.data")
 ]
 
 

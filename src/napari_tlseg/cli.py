@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import groupby
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import dropwhile, groupby
 from types import FrameType
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -22,14 +20,12 @@ import tyro
 from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg, subcommand
 
-from napari_tlseg.data.run import jsonable
-from napari_tlseg.data.split import FEW
 from napari_tlseg.engine.jobs import Demo, Finetune, Predict, Pretrain, Score
 from napari_tlseg.engine.jobs import Job as AnyJob
 from napari_tlseg.errors import InputError
-from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
+from napari_tlseg.events import Control
+from napari_tlseg.telling import Teller, tell_json
 
-tqdm.monitor_interval = 0  # every event moves the bar: it needs no thread to watch it
 Job = TypeVar("Job", bound=AnyJob)
 
 
@@ -59,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a screen without λ shows ?
     try:
         command = parse(arguments)
+        from napari_tlseg.learn.device import denormals_flushed  # imports torch, which help does not need
+
         control = Control()
-        with _interruptible(control), contextlib.closing(Teller()) as teller:
-            tell = _tell_json if command.json else teller.tell
+        with denormals_flushed(), _interruptible(control), contextlib.closing(Teller()) as teller:
+            tell = tell_json if command.json else teller.tell
             for event in command.job.run(control):
                 tell(event)
     except InputError as error:
@@ -89,11 +87,11 @@ def parse(arguments: Sequence[str] | None = None) -> Command[Any]:
             )
     except SystemExit as end:
         if end.code == 2:
-            raise InputError(_one_line(complaint.getvalue(), given[:1])) from None
+            raise InputError(_one_line(complaint.getvalue(), given)) from None
         raise
 
 
-def _one_line(box: str, command: Sequence[str] = ()) -> str:
+def _one_line(box: str, given: Sequence[str] = ()) -> str:
     """What tyro says in a frame of several lines as one sentence: its first part, a suggestion, where the help is.
 
     In a frame sentences start at the left, names of arguments at the fourth column, and their help at the eighth.
@@ -104,10 +102,27 @@ def _one_line(box: str, command: Sequence[str] = ()) -> str:
     sentences = " ".join(row for row in said if row and row[0] != " ").removesuffix(" Expected 1 values.").rstrip(".")
     names = ", ".join(row.strip() for row in said if re.match(" {4}\\S", row))
     sentences = re.sub(r"Error parsing (\S+): .*?\[?('[^']*')\]?.*", r"\1 cannot be \2", sentences)
-    perhaps = re.search(r"Perhaps you meant:\s+(\S+)", "\n".join(rows))
-    known = " ".join(["napari-tlseg", *(name for name in command if name in NAMES), "--help"])
-    parts = [f"{sentences} {names}".strip(), f"perhaps you meant {perhaps[1]}" if perhaps else "", f"see {known}"]
-    return "; ".join(filter(None, parts))
+    command = next((name for name in given[:1] if name in NAMES), "")
+    parts = [f"{sentences} {names}".strip()]
+    suggested, words = _suggested(rows), dict.fromkeys(word.partition("=")[0] for word in given)
+    foreign = [name for name in words if command not in suggested.get(name, [command])]
+    if foreign:
+        those = ", ".join(f"no {name} (an option of {', '.join(suggested[name])})" for name in foreign)
+        parts = [f"{command or 'napari-tlseg'} has {those}"]
+    elif near := next((name for name, owners in suggested.items() if command in owners or not owners), ""):
+        parts.append(f"perhaps you meant {near}")
+    return "; ".join([*parts, " ".join(filter(None, ["see napari-tlseg", command, "--help"]))])
+
+
+def _suggested(rows: Iterable[str]) -> dict[str, list[str]]:
+    """The options that tyro suggests, each with the commands that have it; of a command alone it does not say."""
+    found: dict[str, list[str]] = {}
+    for row in dropwhile(lambda row: not re.match("Perhaps you meant|Arguments similar", row), rows):
+        if option := re.match(r" {4}(\S+)", row):
+            owners = found.setdefault(option[1], [])
+        elif owner := re.match(r" {8}in napari-tlseg (\w+) --help", row):
+            owners.append(owner[1])
+    return found
 
 
 def _is_rule(row: str) -> bool:
@@ -136,152 +151,6 @@ def _interruptible(control: Control) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _tell_json(event: Event) -> None:
-    sys.stdout.write(json.dumps({"event": type(event).__name__, **jsonable(asdict(event))}, allow_nan=False) + "\n")
-    sys.stdout.flush()
-
-
-class Teller:
-    """Events as a person reads them: a bar on standard error where that is a screen, sentences on standard output."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] = tqdm(disable=True)
-        self._shown: dict[str, str] = {}
-        self._said: set[str] = set()
-
-    def close(self) -> None:
-        """Wipe the bar off the screen."""
-        self._bar.close()
-
-    def tell(self, event: Event) -> None:
-        match event:
-            case Started():
-                self._bar.close()
-                self._shown = {}
-                kind = {"leave": False, "dynamic_ncols": True, "miniters": 1, "disable": None}
-                self._bar = tqdm(total=event.total, desc=event.stage, **kind)
-            case Stepped():
-                self._show(loss=event.loss)
-                self._bar.update(event.step - self._bar.n)
-            case Visited():
-                self._bar.update()
-            case Evaluated():
-                self._show(**event.scores, **({} if event.drift is None else {"drift": event.drift}))
-            case Noted() if event.text not in self._said:  # the stages of a demo say the same of the same folder
-                self._said.add(event.text)
-                self._write(event.text)
-            case Finished():
-                self._bar.close()
-                for line in finished_lines(event):
-                    self._write(line)
-
-    def _show(self, **numbers: float) -> None:
-        self._shown |= {name: f"{number:.3g}" for name, number in numbers.items()}
-        self._bar.set_postfix(self._shown, refresh=False)
-
-    def _write(self, line: str) -> None:
-        tqdm.write(line, sys.stdout)
-
-
-def finished_lines(event: Finished) -> Iterator[str]:
-    """What a person wants to know at the end."""
-    summary = event.summary
-    if event.reason == "stopped" and event.out is None and not summary:
-        yield "Stopped, as you asked, before there was anything to keep; nothing was written."
-        return
-    if event.reason != "done":
-        yield ENDS[event.reason]
-    if "rows" in summary:
-        yield from _demo_lines(event)
-    elif "masks" in summary:
-        yield f"{summary['masks']} of {summary['cases']} masks are in {event.out}"
-    elif "task" in summary:
-        learned = "clicks" if summary["task"] == "localize" else "masks"
-        yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"
-        yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
-    elif "lambda" in summary:
-        yield f"Trained {_counted(summary['steps'], 'step')} {_origin(summary)}. The model is in {event.out}"
-        yield f"  validation: {_scored(summary['validation'], event.reason)}"
-        yield f"  held-out: {_scored(summary, event.reason)}"
-    else:
-        yield from (f"{part} cases: {_scored(summary[part], event.reason)}" for part in sorted(summary, key=_place))
-        if event.out is not None:
-            yield f"The scores of each case are in {event.out}"
-
-
-ENDS = {"stopped": "Stopped, as you asked.", "early": "Ended early: no further gain on the validation cases."}
-PARTS = {"validation": "validation", "held-out": "held_out"}
-
-
-def _demo_lines(event: Finished) -> Iterator[str]:
-    if not event.summary["rows"]:
-        yield f"No fine-tuning was through; what was made before is in {event.out}"
-    else:
-        yield from _table(event.summary["rows"])
-        yield from event.summary["next"]
-
-
-def _origin(summary: Mapping[str, Any]) -> str:
-    if summary["drift"] is None:
-        return "from scratch"
-    return f"from {summary['source']} at λ = {_number(summary['lambda'])}, drift {summary['drift']:.3g}"
-
-
-def _place(part: str) -> tuple[bool, str]:
-    """Training cases last: their scores flatter."""
-    return part == "training", part
-
-
-def _localized(scores: Mapping[str, Any]) -> str:
-    if "error" in scores:
-        distances = f"median {scores['error']:.1f} px from the click, 95% within {scores['error_p95']:.1f} px"
-        return f"{distances}; {_judged(scores['cases'])}"
-    return f"Dice {scores['dice']:.3f}; {_judged(scores['cases'])}" if "dice" in scores else "no case to judge by"
-
-
-def _scored(scores: Mapping[str, Any], reason: Reason) -> str:
-    seen = f"{_counted(len(scores['seen']), 'case')} that the source saw left out" if scores["seen"] else ""
-    if scores["dice_mean"] is None:
-        why = "both masks are empty in every case" if scores["undefined"] else "no case to judge by"
-        return "not scored" if reason == "stopped" else seen or why
-    spread = "" if scores["dice_sd"] is None else f" ± {scores['dice_sd']:.3f}"
-    classes = [f"{name} {dice:.3f}" for name, dice in scores["classes"].items() if dice is not None]
-    each = f" ({', '.join(classes)})" if len(scores["classes"]) > 1 else ""
-    precision = "" if scores["precision_mean"] is None else f", precision {scores['precision_mean']:.3f}"
-    hd95 = "" if scores["hd95_mean"] is None else f", HD95 {scores['hd95_mean']:.1f} {scores['hd95_unit']}"
-    return "; ".join(
-        filter(
-            None, (f"Dice {scores['dice_mean']:.3f}{spread}{each}{precision}{hd95}", _judged(scores["scored"]), seen)
-        )
-    )
-
-
-def _judged(cases: int) -> str:
-    return _counted(cases, "case") + (", too few to judge" if cases < FEW else "")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Rows of equal keys, in columns."""
-    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return _number(value)
-    return "–" if value is None else str(value)
-
-
-def _number(value: float) -> str:
-    return "∞" if math.isinf(value) else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from napari_tlseg.engine.jobs import Finetune, Job, Predict, Pretrain, Score
-from napari_tlseg.events import Finished
+from napari_tlseg.events import Control, Finished
 
 
 def pretrain(data: Path | str, out: Path | str, **options: Any) -> Finished:
@@ -20,9 +25,10 @@ def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **o
     return finish(Finetune(data=Path(data), out=Path(out), source=given, **options))  # type: ignore[arg-type]
 
 
-def predict(data: Path | str, model: Path | str, out: Path | str, **options: Any) -> Finished:
-    """Write a mask for every image of a folder (or one image); `options` are the fields of `Predict`."""
-    return finish(Predict(data=(Path(data),), model=Path(model), out=Path(out), **options))
+def predict(data: Path | str | Iterable[Path | str], model: Path | str, out: Path | str, **options: Any) -> Finished:
+    """Write a mask for every image: of a folder, a file, or several; `options` are the fields of `Predict`."""
+    paths = (data,) if isinstance(data, Path | str) else data
+    return finish(Predict(data=tuple(map(Path, paths)), model=Path(model), out=Path(out), **options))
 
 
 def score(predictions: Path | str, data: Path | str, **options: Any) -> Finished:
@@ -31,8 +37,30 @@ def score(predictions: Path | str, data: Path | str, **options: Any) -> Finished
 
 
 def finish(job: Job) -> Finished:
-    """Run a job to its end and return its last event: `.out` is what it made, `.summary` what it found."""
-    *_, last = job.run()
+    """Run a job to its end and return its last event: `.out` is what it made, `.summary` what it found.
+
+    An interrupt (Ctrl-C, a notebook's stop button) ends it with what was learned so far, a second one at once.
+    """
+    control = Control()
+    with _interruptible(control):
+        *_, last = job.run(control)
     if not isinstance(last, Finished):
         raise RuntimeError(f"{type(job).__name__} ended without saying so")
     return last
+
+
+@contextmanager
+def _interruptible(control: Control) -> Iterator[None]:
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if control.stop:
+            raise KeyboardInterrupt
+        control.stop = True
+
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -40,6 +40,12 @@ def volume(tmp_path):
     return read_dataset(tmp_path)
 
 
+def test_a_mask_of_no_case_is_refused_before_any_is_written(photos, tmp_path):
+    with pytest.raises(InputError, match="there is no case 'zebra'; its cases have names like 'a'"):
+        write_masks(photos, {"a": labels_of((12, 20)), "zebra": labels_of((12, 20))}, tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
 def test_masks_of_photographs_come_back(photos, tmp_path):
     masks = {"a": labels_of((12, 20)), "b": labels_of((12, 20), 1)}
     paths = write_masks(photos, masks, tmp_path / "masks")
@@ -87,6 +93,15 @@ def test_a_region_of_interest_may_have_any_value(photos, tmp_path):
     Pillow.fromarray(inside).save(tmp_path / "rois" / "a.png")
     roi = read_roi(read_dataset(tmp_path)["a"])
     assert ((roi[0] > 0) == (inside > 0)).all()
+
+
+def test_the_blur_of_a_jpeg_is_not_inside(photos, tmp_path):
+    inside = np.zeros((12, 20), np.uint8)
+    inside[3:9, 4:15] = 255
+    (tmp_path / "rois").mkdir()
+    Pillow.fromarray(inside).save(tmp_path / "rois" / "a.jpg", quality=60)
+    assert len(np.unique(Pillow.open(tmp_path / "rois" / "a.jpg"))) > 2
+    assert ((read_roi(read_dataset(tmp_path)["a"])[0] > 0) == (inside > 0)).all()
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,12 @@ def test_every_intensity_change_shows():
     for name, most in {"gamma": 0.3, "contrast": 0.3, "brightness": 0.3, "noise": 0.3}.items():
         changed = Augment(**STILL | {name: most}).draw(np.random.default_rng(0), 8).image(image)
         assert not np.array_equal(changed, image), name
+
+
+def test_noise_stays_out_of_what_surrounds_the_picture():
+    image = np.zeros((1, SIZE, SIZE), np.float32)
+    image[:, 30:60] = 0.5
+    change = Augment(**STILL | {"noise": 0.3}).draw(np.random.default_rng(0), SIZE)
+    changed = change.image(image)[0]
+    assert not changed[:30].any() and not changed[60:].any()
+    assert changed[30:60].std() > 0.01

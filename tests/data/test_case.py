@@ -55,6 +55,13 @@ def test_keys_are_spelled_alike_on_every_system():
     assert case(image=composed).key == case(image=decomposed).key == "müller.png"
 
 
+def test_an_unknown_name_is_a_key_error():
+    dataset = Dataset(folder=Path("eyes"), cases=(case(),))
+    assert dataset["a"] is dataset.cases[0]
+    with pytest.raises(KeyError, match="zebra"):
+        dataset["zebra"]
+
+
 def test_the_page_of_a_mask_is_its_own_or_that_of_the_stack():
     page = case("stack#2", "images/stack.tif", page=2)
     assert page.page_of(Path("masks/stack.tif")) == 2

@@ -514,6 +514,20 @@ def test_a_tiff_mask_keeps_the_words_of_its_source(tmp_path: Path) -> None:
         assert tif.pages.first.resolutionunit == tifffile.RESUNIT.INCH
 
 
+@pytest.mark.parametrize(("resolution", "unit"), [((20, 40), "CENTIMETER"), ((300, 300), "INCH")])
+def test_the_mask_of_a_volume_of_unknown_depth_keeps_them_too(
+    tmp_path: Path, resolution: tuple[int, int], unit: str
+) -> None:
+    source = _tiff(tmp_path / "a.tif", STACK, resolution=resolution, resolutionunit=unit)
+    geometry = read_geometry(source)
+    write_labels(tmp_path / "m.tif", _labels(geometry.shape), source, geometry, 2)
+    with tifffile.TiffFile(tmp_path / "m.tif") as tif:
+        assert tif.pages.first.resolution == resolution
+        assert tif.pages.first.resolutionunit == tifffile.RESUNIT[unit]
+    assert read_geometry(tmp_path / "m.tif").unit == "px"
+    np.testing.assert_array_equal(read_labels(tmp_path / "m.tif", geometry, 2), _labels(geometry.shape))
+
+
 def test_a_png_mask_of_two_classes_can_be_seen(tmp_path: Path) -> None:
     labels = _labels((40, 50))
     write_labels(tmp_path / "m.png", labels, tmp_path / "a.png", FLAT, 2)
@@ -570,6 +584,11 @@ def test_a_jpeg_mask_of_two_classes_is_thresholded(tmp_path: Path, mode: str) ->
     assert len(np.unique(PIL.Image.open(path).convert("L"))) > 2
     np.testing.assert_array_equal(read_labels(path, FLAT, 2), labels)
     assert "3 classes" in _refused(path, lambda: read_labels(path, FLAT, 3))
+
+
+def test_a_jpeg_of_class_numbers_is_not_cut_to_nothing(tmp_path: Path) -> None:
+    path = _save(tmp_path / "m.jpg", _labels((40, 50)) * np.uint8(20), "L", quality=95)
+    assert "there are 2 classes" in _refused(path, lambda: read_labels(path, FLAT, 2))
 
 
 def test_the_mask_of_one_page(tmp_path: Path) -> None:

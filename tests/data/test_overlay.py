@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from napari_tlseg.data import overlay
 from napari_tlseg.data.overlay import (
     FN,
     FP,
@@ -174,6 +175,16 @@ def test_the_overlay_of_a_volume_shows_each_class_of_its_worst_plane(tmp_path):
         assert (panel == expected).all()
     assert sheet[40 * zoom :].any()
     assert [entry.name for entry in path.parent.iterdir()] == ["ct.png"]
+
+
+def test_the_caption_has_the_number_of_the_plane(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(overlay, "caption", lambda picture, words: said.append(words[0][0]) or picture)
+    truth = np.zeros((2, 40, 50), np.uint8)
+    truth[1, :9] = 1
+    stacks = (np.zeros((2, 40, 50), np.uint8), truth, np.zeros_like(truth))
+    write_overlay(tmp_path / "ct.png", *stacks, classes=("background", "lung"), numbers=[7, 31])
+    assert said == ["lung, z = 31:   "]
 
 
 def test_the_overlay_of_a_photograph_keeps_its_pixels(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 
 from napari_tlseg.data.case import Image
@@ -40,7 +41,10 @@ def random(dtype, shape, seed=0):
 def test_squares_are_float32_from_0_to_1(name, dtype):
     recipe = find_recipe(name)
     colour = () if name.startswith("ct") or dtype != np.uint8 else (3,)
-    image = image_of(random(dtype, (5, 40, 25, *colour)), 3)
+    array = random(dtype, (5, 40, 25, *colour))
+    if name.startswith("ct") and dtype in (np.uint16, np.float32):
+        array = -1000 * (array / array.max()).astype(np.float32)
+    image = image_of(array, 3)
     squares = list(recipe.squares(image, [0, 4], 64))
     assert len(squares) == 2
     for square in squares:
@@ -53,6 +57,26 @@ def test_squares_are_float32_from_0_to_1(name, dtype):
 def test_the_window_maps_hounsfield_units():
     hu = np.array([[-2000, -1000], [-500, 400]], np.int16)
     assert square_of(CT_LUNG, hu, 2)[0].tolist() == [[0, 0], [0.5, 1]]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [(random(np.uint16, (40, 50)) // 30, "some 9 to 2173"), (random(np.float32, (40, 50)), "some 0.00"),
+     (random(np.uint16, (40, 50)).astype(np.int32) // 60 - 4000, "some -3996 to -2914")],
+)  # fmt: skip
+def test_values_that_are_not_hu_are_refused_and_not_made_white(tmp_path, values, said):
+    tifffile.imwrite(tmp_path / "slice.tif", values)
+    image = read_image(tmp_path / "slice.tif")
+    with pytest.raises(InputError, match=said) as error:
+        next(CT_LUNG.squares(image, [0], 32))
+    assert error.value.path == tmp_path / "slice.tif"
+    assert "not HU" in str(error.value) and "--recipe plain" in str(error.value)
+    assert next(PLAIN.squares(image, [0], 32)).std() > 0.1
+
+
+@pytest.mark.parametrize("value", [-1024, 0])
+def test_a_blank_slice_is_let_through(value):
+    assert len(set(square_of(CT_LUNG, np.full((8, 8), value, np.int16), 8).ravel())) == 1
 
 
 def test_8_bit_slices_count_as_windowed():
@@ -127,6 +151,23 @@ def test_the_folder_that_names_its_modality_is_believed(tmp_path):
     recipe, sentence = pick_recipe(read_dataset(tmp_path))
     assert recipe is FUNDUS
     assert sentence.startswith("Recipe fundus (") and sentence.endswith("dataset.toml says modality = 'fundus'.")
+
+
+@pytest.mark.parametrize(
+    ("modality", "recipe", "said"),
+    [
+        ("CT", CT_LUNG, "as dataset.toml says modality = 'CT'."),
+        (" Fundus", FUNDUS, "as dataset.toml says modality = ' Fundus'."),
+        ("x-ray", PLAIN, "as dataset.toml says modality = 'x-ray', which is not known (fundus, ct, ct-slices are); "
+         "--recipe names another."),
+    ],
+)  # fmt: skip
+def test_a_modality_is_known_in_any_case_or_said_to_be_unknown(tmp_path, modality, recipe, said):
+    Pillow.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "dataset.toml").write_text(f'modality = "{modality}"')
+    found, sentence = pick_recipe(read_dataset(tmp_path))
+    assert found is recipe
+    assert sentence.endswith(said)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -133,6 +133,15 @@ def test_a_split_of_images_that_are_gone_is_kept_and_told(tmp_path: Path) -> Non
     assert len(read_split(tmp_path)) == 10
 
 
+def test_a_share_that_split_csv_does_not_follow_is_told(tmp_path: Path) -> None:
+    assert not split_dataset(masked(10, tmp_path), seed=1).notes
+    assert not split_dataset(masked(10, tmp_path), seed=2).notes
+    (note,) = split_dataset(masked(10, tmp_path), seed=1, held_out=0.5).notes
+    assert note == (
+        "2 of 10 cases stay held out, as split.csv says, whatever --held-out 0.5 asks for; delete it to draw anew."
+    )
+
+
 def test_a_read_only_folder_keeps_its_split_in_memory(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)

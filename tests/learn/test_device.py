@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from napari_tlseg.errors import InputError
-from napari_tlseg.learn.device import autocast, pick_device, pick_precision
+from napari_tlseg.learn.device import autocast, denormals_flushed, pick_device, pick_precision
 
 CPU = torch.device("cpu")
 
@@ -42,8 +43,8 @@ def test_convolutions_are_in_that_precision(precision):
 
 @pytest.mark.slow
 def test_distances_are_measured_where_denormals_are_flushed():
-    """As jobs do for speed. A mask along the edge of the image has coordinates of 0, where SciPy's tree splits at the
-    next larger number, which is then 0 again: it dies of its recursion, hence a process of its own.
+    """As the command line does for speed. A mask along the edge of the image has coordinates of 0, where SciPy's tree
+    splits at the next larger number, which is then 0 again: it dies of its recursion, hence a process of its own.
     """
     code = """
 import numpy as np, torch
@@ -56,3 +57,12 @@ print(hausdorff_95(mask, np.roll(mask, 2, 2), (1.0, 1.0)))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) == 2
+
+
+def test_small_numbers_are_zero_only_for_a_while():
+    def smaller():
+        return np.float32(1e-38) / np.float32(10)
+
+    with denormals_flushed():
+        assert smaller() == 0
+    assert smaller() > 0

@@ -11,7 +11,7 @@ import torch
 
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.letterbox import Letterbox
-from napari_tlseg.events import Control, Evaluated, Stepped
+from napari_tlseg.events import Control, Evaluated, Noted, Stepped
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.objectives import Localize, Segment
@@ -46,7 +46,7 @@ class Scripted(Segment):
         super().__init__(SAMPLES[:4], SAMPLES[4:], Augment(), 2, 2, "dice")
         self.scores, self.sign, self.digests = list(scores), sign, []
 
-    def evaluate(self, model, samples):
+    def evaluate(self, model, samples, control=None):
         assert [each.case for each in samples] == ["4", "5"]
         assert not model.training
         self.digests.append(digest(model.state_dict()))
@@ -295,3 +295,53 @@ def test_the_rate_of_each_step_is_the_schedules():
     for event in fit(model, Scripted([None]), optimizer, schedule):
         if isinstance(event, Stepped):
             assert optimizer.param_groups[0]["lr"] == pytest.approx(RATE * schedule.rate(event.step))
+
+
+@pytest.mark.parametrize(
+    ("wish", "solver", "said"),
+    [
+        (math.nan, "stable", "λ = nan cannot be, it must be 0 or more; it stays at 0.001."),
+        (-1.0, "stable", "λ = -1 cannot be, it must be 0 or more; it stays at 0.001."),
+        (math.inf, "paper", "λ = inf cannot be, it must be finite with the solver paper; it stays at 0.001."),
+    ],
+)
+def test_a_strength_that_cannot_be_is_passed_over_and_said_once(wish, solver, said):
+    model, anchor, optimizer = setting(1e-3, solver)
+    control, schedule = Control(), Schedule(steps=6, evaluate_every=2)
+    events = []
+    for event in fit(model, Scripted([0.9, 0.1, 0.2]), optimizer, schedule, anchor=anchor, control=control):
+        events.append(event)
+        control.strength = wish
+    assert [event.text for event in events if isinstance(event, Noted)] == [said]
+    assert [event.strength for event in events if isinstance(event, Stepped)] == [1e-3] * 6
+    assert [event.best for event in events if isinstance(event, Evaluated)] == [True, False, False]
+
+
+def test_after_a_strength_that_cannot_be_another_is_heard():
+    model, anchor, optimizer = setting(1e-3)
+    control, strengths = Control(strength=-1.0), []
+    for event in fit(model, objective(), optimizer, Schedule(steps=4), anchor=anchor, control=control):
+        if isinstance(event, Stepped):
+            strengths.append(event.strength)
+            control.strength = 0.5 if event.step == 2 else control.strength
+    assert strengths == [1e-3, 1e-3, 0.5, 0.5]
+
+
+def test_the_encoder_can_learn_again_after_infinity():
+    model, *_ = train(math.inf)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_stop_during_a_look_makes_it_count_for_nothing():
+    control = Control()
+
+    class Stopping(Scripted):
+        def evaluate(self, model, samples, control):
+            control.stop = len(self.scores) == 1
+            return super().evaluate(model, samples)
+
+    model, _, optimizer = setting()
+    task = Stopping([0.5, 0.9])
+    events = list(fit(model, task, optimizer, Schedule(steps=50, evaluate_every=2), control=control))
+    assert [(type(event), event.step) for event in events[-3:]] == [(Evaluated, 2), (Stepped, 3), (Stepped, 4)]
+    assert digest(model.state_dict()) == task.digests[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.events import Control
 from napari_tlseg.learn.objectives import (
     Draw,
     Localize,
@@ -26,6 +28,7 @@ from napari_tlseg.learn.objectives import (
     localization_errors,
     log_dice,
     pick_loss,
+    spread,
 )
 from napari_tlseg.learn.samples import Sample
 
@@ -54,6 +57,10 @@ def painted(case, labels):
 
 def clicked(case, point, shape=(100, 200), size=50):
     return Sample(case=case, image=np.zeros((1, size, size)), frame=Letterbox(shape, size), point=point)
+
+
+def planes(case, count):
+    return [painted(case, [[number, 0], [1, 1]]) for number in range(count)]
 
 
 def one_hot(labels, classes):
@@ -237,7 +244,8 @@ def test_both_is_the_sum():
         for loss in ("dice", "cross-entropy", "both")
     )
     assert dice == pytest.approx(log_dice(logits, labels).item())
-    assert entropy == pytest.approx(cross_entropy(logits, labels, class_weights(class_shares((s.labels for s in samples), 3))).item())
+    weights = class_weights(class_shares((sample.labels for sample in samples), 3))
+    assert entropy == pytest.approx(cross_entropy(logits, labels, weights).item())
     assert both == pytest.approx(dice + entropy)
 
 
@@ -255,3 +263,41 @@ def test_low_precision_outputs_are_judged_in_full(seed):
 def test_the_loss_fits_the_number_of_classes():
     assert (pick_loss("auto", 2), pick_loss("auto", 3)) == ("dice", "both")
     assert pick_loss("cross-entropy", 2) == "cross-entropy"
+
+
+def test_the_shares_are_those_of_the_picture_and_not_of_what_surrounds_it():
+    frame = Letterbox((2, 8), 8)
+    labels = frame.labels(np.array([[1, 0] * 4] * 2, np.uint8))
+    sample = Sample(case="wide", image=np.zeros((1, 8, 8)), frame=frame, labels=labels)
+    assert labels.mean() < 0.2
+    assert segment([sample], 2).shares.tolist() == [0.5, 0.5]
+
+
+def test_a_look_is_at_a_bounded_number_of_planes_of_each_case():
+    seen = segment([*planes("a", 200), *planes("b", 200), *planes("c", 10)], 200).validation
+    counts = Counter(sample.case for sample in seen)
+    assert sum(counts.values()) <= 64 and min(counts.values()) == counts["c"] == 10
+    firsts = [int(sample.labels[0, 0]) for sample in seen if sample.case == "a"]
+    assert np.diff(firsts).tolist() == [10] * 19, "evenly spaced"
+    many = spread([plane for number in range(40) for plane in planes(str(number), 9)])
+    assert set(Counter(sample.case for sample in many).values()) == {3}
+
+
+def test_photographs_are_all_looked_at():
+    photographs = [painted(str(number), [[0, 1], [0, 1]]) for number in range(100)]
+    assert segment(photographs, 2).validation == photographs
+
+
+@pytest.mark.parametrize("objective", [segment(planes("a", 2), 2), Localize([], [], STILL, 2)])
+def test_a_stop_ends_a_look_after_the_batch(objective):
+    control = Control()
+
+    class Stopping(Says):
+        def forward(self, images):
+            control.stop = len(self.batches) == 1
+            return super().forward(images)
+
+    samples = [replace(sample, point=(0.5, 0.5)) for sample in planes("a", 2) * 15]
+    model = Stopping(torch.zeros(30, 2) if isinstance(objective, Localize) else torch.zeros(30, 2, 2, 2))
+    objective.evaluate(model, samples, control)
+    assert model.batches == [8, 8]

@@ -159,7 +159,7 @@ def test_what_lies_outside_the_region_of_interest_goes_and_does_not_grow_back():
     expected = np.where(roi, labels, 0)
     assert (clean(labels, roi=roi) == expected).all()
     assert (clean(labels, roi=roi, closing=4, fill_holes=True) == expected).all()
-    assert (clean(labels, roi=roi, inside=False) == labels).all()
+    assert (clean(labels, roi=roi, keep_outside=True) == labels).all()
 
 
 def test_holes_outside_the_region_of_interest_stay():
@@ -173,7 +173,7 @@ def test_a_lone_opacity_outside_the_lung_goes():
     labels = block((3, 10, 20), lung, touching, far)
     expected = block((3, 10, 20), lung, touching)
     assert (clean(labels, classes=LUNG) == expected).all()
-    assert (clean(labels, classes=LUNG, inside=False) == labels).all()
+    assert (clean(labels, classes=LUNG, keep_outside=True) == labels).all()
     assert (clean(labels, classes=("background", "Left lung", "Ground_glass")) == expected).all()
 
 

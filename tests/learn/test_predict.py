@@ -160,7 +160,7 @@ def test_nothing_lies_outside_the_region_of_interest(tmp_path):
     roi = disc((64, 64), 30, 30, 12) * 255
     case = photo(tmp_path, np.full((64, 64), 255, np.uint8), roi)
     assert (Made().labels(case)[0] == roi // 255).all()
-    assert Made(clean=Postprocess(inside=False)).labels(case).all()
+    assert Made(clean=Postprocess(keep_outside=True)).labels(case).all()
 
 
 def test_the_region_of_interest_of_a_volume_is_turned_with_it(tmp_path):

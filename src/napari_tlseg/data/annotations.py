@@ -8,6 +8,7 @@ from pathlib import Path
 from napari_tlseg.data.case import Case, Dataset, Labels
 from napari_tlseg.data.formats import read_labels, write_labels
 from napari_tlseg.data.formats.opened import NIFTI_SUFFIXES, TIFF_SUFFIXES
+from napari_tlseg.errors import InputError
 
 
 def read_mask(case: Case, classes: int, path: Path | None = None) -> Labels:
@@ -19,8 +20,11 @@ def read_mask(case: Case, classes: int, path: Path | None = None) -> Labels:
 
 
 def read_roi(case: Case) -> Labels | None:
-    """(N, Y, X), nonzero inside the region of interest; None where the case has none."""
-    return None if case.roi is None else read_mask(case, 256, case.roi)
+    """(N, Y, X), nonzero inside the region of interest, in any value but in a JPEG; None where the case has none."""
+    if case.roi is None:
+        return None
+    blurred = case.roi.suffix.lower() in (".jpg", ".jpeg")
+    return read_mask(case, 2 if blurred else 256, case.roi)
 
 
 def mask_path(case: Case, folder: Path) -> Path:
@@ -39,6 +43,9 @@ def write_mask(case: Case, planes: Labels, folder: Path, classes: int) -> Path:
 
 def write_masks(dataset: Dataset, masks: Mapping[str, Labels], folder: Path) -> list[Path]:
     """Write the masks of several cases, by name, each (N, Y, X), or (Y, X) of a photograph."""
+    if unknown := masks.keys() - {case.name for case in dataset}:
+        known = f"its cases have names like {dataset.cases[0].name!r}"
+        raise InputError(f"there is no case {min(unknown)!r}", dataset.folder, known)
     return [
         write_mask(dataset[name], labels.reshape(-1, *labels.shape[-2:]), folder, len(dataset.classes))
         for name, labels in masks.items()

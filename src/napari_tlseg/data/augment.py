@@ -66,13 +66,13 @@ class Change:
     seed: int = 0
 
     def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C, Y, X) in [0, 1] to the same; what comes in from outside is zero."""
+        """(C, Y, X) in [0, 1] to the same; what comes in from outside is zero, and black stays black."""
         moved = np.stack([self._warp(channel, cv2.INTER_LINEAR) for channel in image])
         seen = (moved > 0).astype(np.float32)
         changed = np.float32(self.gain) * moved.clip(0, 1) ** np.float32(self.gamma) + np.float32(self.bias) * seen
         if self.noise:
             grain = np.random.default_rng(self.seed).standard_normal(moved.shape, np.float32)
-            changed += np.float32(self.noise) * grain
+            changed += np.float32(self.noise) * grain * seen
         return changed.clip(0, 1)
 
     def labels(self, labels: Labels) -> Labels:

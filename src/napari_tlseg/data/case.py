@@ -24,6 +24,8 @@ class Image:
     array: NDArray[Any]
     """(Y, X), (Y, X, C) or (Z, Y, X), in the file's own values (HU for a CT)."""
     geometry: Geometry
+    path: Path | None = None
+    """The file, for what is to be said of it."""
 
     @property
     def planes(self) -> NDArray[Any]:
@@ -84,7 +86,10 @@ class Dataset:
         return iter(self.cases)
 
     def __getitem__(self, name: str) -> Case:
-        return next(case for case in self.cases if case.name == name)
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise KeyError(name)
 
     @property
     def labelled(self) -> tuple[Case, ...]:

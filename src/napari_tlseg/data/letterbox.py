@@ -37,20 +37,20 @@ class Letterbox:
     def image(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """(Y, X, C) to (size, size, C); averaged where it shrinks."""
         square = np.zeros((self.size, self.size, plane.shape[2]), np.float32)
-        square[self._window] = _resize(plane, self.inner).reshape(*self.inner, -1)
+        square[self.window] = _resize(plane, self.inner).reshape(*self.inner, -1)
         return square
 
     def labels(self, labels: Labels) -> Labels:
         """(Y, X) to (size, size): each pixel takes the class that fills most of it."""
         square = np.zeros((self.size, self.size), np.uint8)
         shares = [_resize((labels == label).astype(np.float32), self.inner) for label in range(int(labels.max()) + 1)]
-        square[self._window] = np.argmax(shares, axis=0)
+        square[self.window] = np.argmax(shares, axis=0)
         return square
 
     def native(self, square: NDArray[np.float32]) -> NDArray[np.float32]:
         """(K, size, size) to (K, Y, X), interpolated linearly."""
         return np.stack(
-            [cv2.resize(channel[self._window], self.shape[::-1], interpolation=cv2.INTER_LINEAR) for channel in square]
+            [cv2.resize(channel[self.window], self.shape[::-1], interpolation=cv2.INTER_LINEAR) for channel in square]
         )
 
     def point(self, y: float, x: float) -> tuple[float, float]:
@@ -64,7 +64,8 @@ class Letterbox:
         return ((y - top + 0.5) * self.shape[0] / h - 0.5, (x - left + 0.5) * self.shape[1] / w - 0.5)
 
     @property
-    def _window(self) -> tuple[slice, slice]:
+    def window(self) -> tuple[slice, slice]:
+        """(Y, X) where the picture lies in the square."""
         (h, w), (top, left) = self.inner, self.corner
         return slice(top, top + h), slice(left, left + w)
 

@@ -120,6 +120,7 @@ def write_overlay(
     prediction: Labels,
     *,
     classes: tuple[str, ...],
+    numbers: Sequence[int] = (),
     palette: str = "classic",
     alpha: float = 0.45,
     outline: bool = False,
@@ -128,6 +129,7 @@ def write_overlay(
     """A PNG of the worst plane of a case: its foreground classes side by side, each with counts and Dice of the plane.
 
     planes: (N, Y, X, C) or (N, Y, X). truth, prediction: (N, Y, X). classes: names with the background first.
+    numbers: of a volume, what the planes are called there, for the caption.
     Small images are enlarged by a whole factor, pixels staying squares.
     """
     index = worst_plane(np.where(truth != prediction, FP, np.where(truth != 0, TP, TN)).astype(np.uint8))
@@ -136,7 +138,7 @@ def write_overlay(
         confusion = confusion_map(truth[index], prediction[index], label)
         panel = paint(planes[index], confusion, palette=palette, alpha=alpha, outline=outline, window=window)
         zoom = max(1, 384 // max(panel.shape[:2]))
-        where = f"{name}, plane {index + 1} of {len(truth)}" if len(truth) > 1 else name
+        where = f"{name}, z = {numbers[index]}" if numbers else name
         panels.append(
             caption(panel.repeat(zoom, 0).repeat(zoom, 1), [(f"{where}:   ", WHITE), *describe(confusion, palette)])
         )

@@ -41,14 +41,21 @@ class Recipe:
         return (1 if self.grey else image.planes.shape[-1]) * (2 * self.neighbours + 1)
 
     def limits(self, image: Image) -> tuple[float, float]:
-        """The stored values that become 0 and 1, the same for all planes of a case."""
+        """The stored values that become 0 and 1, the same for all planes of a case.
+
+        InputError where a window would leave nothing to see, as with a CT whose values are not HU.
+        """
         array = image.array
         if array.dtype == np.uint8:
             return 0.0, 255.0
-        if self.window is not None:
-            return self.window
-        low, high = np.percentile(array[:: max(1, array.shape[0] // 32)], (0.5, 99.5))
-        return float(low), float(max(high, low + 1e-6))
+        low, high = map(float, np.percentile(array[:: max(1, array.shape[0] // 32)], (0.5, 99.5)))
+        if self.window is None:
+            return low, max(high, low + 1e-6)
+        if low < high and (high <= self.window[0] or low >= self.window[1]):
+            values = f"{_short(low)} to {_short(high)}"
+            reason = f"holds values of some {values}, which are not HU: recipe {self.name} would show nothing"
+            raise InputError(reason, image.path, "export it in HU, or train with --recipe plain")
+        return self.window
 
     def squares(self, image: Image, planes: Iterable[int], size: int) -> Iterator[NDArray[np.float32]]:
         """The planes asked for, each as (C, size, size) float32 in [0, 1]."""
@@ -68,6 +75,10 @@ class Recipe:
             square = np.stack([_equalise(channel, self.clahe) for channel in square])
         bright: NDArray[np.float32] = square ** np.float32(1 / self.gamma)
         return bright
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"
 
 
 def _equalise(channel: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
@@ -123,8 +134,12 @@ def find_recipe(name: str) -> Recipe:
 def pick_recipe(dataset: Dataset) -> tuple[Recipe, str]:
     """The recipe that fits the data, and a sentence that says why."""
     if dataset.modality is not None:
-        recipe = _OF_MODALITY.get(dataset.modality, PLAIN)
-        return recipe, f"Recipe {recipe.name} ({recipe.says}), as dataset.toml says modality = '{dataset.modality}'."
+        says = f"dataset.toml says modality = '{dataset.modality}'"
+        recipe = _OF_MODALITY.get(dataset.modality.strip().lower())
+        if recipe is None:
+            known = f"{says}, which is not known ({', '.join(_OF_MODALITY)} are)"
+            return PLAIN, f"Recipe {PLAIN.name} ({PLAIN.says}), as {known}; --recipe names another."
+        return recipe, f"Recipe {recipe.name} ({recipe.says}), as {says}."
     recipe = _recipe_of(read_image(dataset.cases[0].image, dataset.cases[0].page))
     return (
         recipe,

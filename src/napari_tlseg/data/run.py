@@ -6,8 +6,8 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -38,18 +38,22 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, overwrite: bool = False) -> RunFolder:
         """A new or empty folder, or with `overwrite` that of an earlier run."""
-        try:
+        with _failures_named(path):
+            run = cls.check(path, overwrite)
+            path.mkdir(parents=True, exist_ok=True)
+            if is_run(path) or run._aside.exists():
+                run._set_aside()
+        return run
+
+    @classmethod
+    def check(cls, path: Path, overwrite: bool = False) -> RunFolder:
+        """What `create` would give; InputError where it would fail, and nothing is made."""
+        with _failures_named(path):
             made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
             _require_writable(made[-1].parent if made else path, path)
             if not made and any(path.iterdir()):
                 _require_replaceable(path, overwrite)
-            path.mkdir(parents=True, exist_ok=True)
-            run = cls(path, made)
-            if is_run(path) or run._aside.exists():
-                run._set_aside()
-        except OSError as error:
-            raise InputError(f"cannot be written ({error.strerror})", path, "choose another folder") from None
-        return run
+        return cls(path, made)
 
     @property
     def model(self) -> Path:
@@ -73,9 +77,7 @@ class RunFolder:
             file.write(_json(numbers))
 
     def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A row per case and class; an undefined score is an empty cell."""
-        columns = list(dict.fromkeys([*SCORES, *(column for row in rows for column in row)]))
-        write_rows(self.path / "scores.csv", columns, ([jsonable(row.get(c)) for c in columns] for row in rows))
+        write_scores(self.path / "scores.csv", rows)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """The run's last word; from here on the run it replaces is gone."""
@@ -102,6 +104,12 @@ class RunFolder:
             return
         self._aside.mkdir()
         _move(self.path, self._aside)
+
+
+def write_scores(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row per case and class; an undefined score is an empty cell."""
+    columns = list(dict.fromkeys([*SCORES, *(column for row in rows for column in row)]))
+    write_rows(path, columns, ([jsonable(row.get(c)) for c in columns] for row in rows))
 
 
 def is_run(path: Path) -> bool:
@@ -151,6 +159,14 @@ def jsonable(value: Any) -> Any:
 
 def _json(value: Mapping[str, Any], indent: int | None = None) -> str:
     return json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", path, "choose another folder") from None
 
 
 def _require_writable(existing: Path, target: Path) -> None:

@@ -47,8 +47,10 @@ def split_dataset(dataset: Dataset, seed: int, held_out: float = 0.2, validation
     notes = []
     if gone := known.keys() - {case.name for case in dataset}:
         notes.append(f"split.csv names {len(gone)} cases that have no image here.")
-    if known and not held_out and (kept := Counter(parts.values())["held-out"]):
-        notes.append(f"{kept} cases stay held out, as split.csv says; delete it to draw anew.")
+    kept = Counter(parts.values())["held-out"]
+    if known and abs(kept - held_out * len(parts)) >= max(1, 0.1 * len(parts)):
+        asked = f"whatever --held-out {held_out:g} asks for"
+        notes.append(f"{kept} of {len(parts)} cases stay held out, as split.csv says, {asked}; delete it to draw anew.")
     if parts != known:
         if writable(dataset.folder):
             write_rows(dataset.folder / "split.csv", ("case", "part"), list(parts.items()))

@@ -5,22 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from napari_tlseg.data.annotations import mask_path, read_mask
 from napari_tlseg.data.case import Case, Dataset
+from napari_tlseg.data.files import write_text
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.phantoms import write_fundus
 from napari_tlseg.data.split import Split, assign, choose, read_split
 from napari_tlseg.engine.jobs import Demo, Finetune, Job, Predict, Pretrain
 from napari_tlseg.engine.running import Stopped, require_writable
 from napari_tlseg.errors import InputError
-from napari_tlseg.events import Control, Event, Finished, Noted, Reason, Started
+from napari_tlseg.events import Control, Event, Finished, Noted, Reason
 
-PHANTOMS, LABELS = 48, 6
+PHANTOMS, LABELS, BATCH = 48, 6, 4
+DRAWN = "phantoms.txt"
+"""Marks a folder that a demo has drawn."""
 BETWEEN = 1e-3
 ARMS: dict[str, float | None] = {"scratch": None, "plain": 0.0, "between": BETWEEN, "frozen": math.inf}
 """λ of each fine-tuning; None without a source."""
+LOOK = (
+    "import sys, napari; from pathlib import Path; from napari_tlseg.data.formats import read_image; "
+    "image, mask = (read_image(Path(path)).array for path in sys.argv[1:]); "
+    "viewer, _ = napari.imshow(image); viewer.add_labels(mask); napari.run()"
+)
+"""napari's own command line opens all files as layers of one type, and no NIfTI."""
 
 
 def demo(job: Demo, control: Control) -> Iterator[Event]:
@@ -31,9 +41,10 @@ def demo(job: Demo, control: Control) -> Iterator[Event]:
     data = job.data or job.out / "data"
     require_writable(job.out)
     if job.data is None:
-        yield Started(stage="draw", total=PHANTOMS)
+        _require_ours(data)
+        yield Noted(text=f"Drawing {PHANTOMS} phantom fundus photographs with clicks and masks into {data}")
+        write_text(data / DRAWN, "Drawn by napari-tlseg demo, which will draw it anew.\n")
         write_fundus(data, PHANTOMS, seed=job.seed)
-        yield Noted(text=f"{PHANTOMS} phantom fundus photographs with clicks and masks are in {data}")
     dataset = read_dataset(data)
     labels = _count_labels(dataset, job.seed)
     rows: list[dict[str, Any]] = []
@@ -44,6 +55,12 @@ def demo(job: Demo, control: Control) -> Iterator[Event]:
         reason = "stopped"
     summary = {"rows": rows, "next": _next(job.out, dataset.cases[0], rows) if rows else []}
     yield Finished(reason=reason, out=job.out if job.out.exists() else None, summary=summary)
+
+
+def _require_ours(data: Path) -> None:
+    """Phantoms may not be mixed with the user's own images, nor replace their clicks."""
+    if data.exists() and not (data / DRAWN).exists():
+        raise InputError("was not drawn by a demo", data, f"add --data {quote(str(data))} or choose another --out")
 
 
 def _count_labels(dataset: Dataset, seed: int) -> int:
@@ -65,20 +82,21 @@ def _journey(
     """Pretrain, then fine-tune and predict at each λ; a row each into `rows`."""
     data = dataset.folder
     shared: dict[str, Any] = {"seed": job.seed, "device": job.device, "precision": job.precision, "overwrite": True}
+    training = {**shared, "data": data, "size": job.size}
     source = job.out / "clicks.safetensors"
     yield Noted(text=f"Pretraining an encoder on {len(dataset.clicked)} clicks")
-    yield from _until_finished(Pretrain(data=data, out=source, steps=job.pretrain_steps, **shared), control)
+    yield from _until_finished(Pretrain(out=source, steps=job.pretrain_steps, **training), control)
     for name, strength in ARMS.items():
         run = job.out / "runs" / name
         yield Noted(text=f"Fine-tuning: {_words(strength)}")
         finetune = Finetune(
-            data=data,
             source="none" if strength is None else source,
             strength=strength or 0.0,
             labels=labels,
             steps=job.steps,
+            batch=BATCH,
             out=run,
-            **shared,
+            **training,
         )
         finished = yield from _until_finished(finetune, control)
         yield from _until_finished(Predict(data=(data,), model=run, out=run / "masks", **shared), control)
@@ -124,5 +142,5 @@ def _next(out: Path, case: Case, rows: list[dict[str, Any]]) -> list[str]:
     mask = mask_path(case, out / "runs" / ("between" if "between" in done else done[-1]) / "masks")
     return [
         f"Scores are of held-out cases. Masks, overlays and models are in {out / 'runs'}",
-        f"To see an image and its mask in napari:  napari {case.image} {mask}",
+        f'To see an image and its mask in napari:  python -c "{LOOK}" {quote(str(case.image))} {quote(str(mask))}',
     ]

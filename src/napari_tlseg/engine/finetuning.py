@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.engine.jobs import Finetune
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
-from napari_tlseg.engine.scoring import score_run
+from napari_tlseg.engine.scoring import score_run, summarize_validation
 from napari_tlseg.engine.source import Source
 from napari_tlseg.events import Control, Event, Finished
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
@@ -28,6 +29,7 @@ from napari_tlseg.nets.unet import UNet
 
 def finetune(job: Finetune, control: Control) -> Iterator[Event]:
     """Train, keep the best weights at once, then score validation and held-out cases on their native grid."""
+    RunFolder.check(job.out, job.overwrite)
     setting = _settle(job)
     run = RunFolder.create(job.out, job.overwrite)
     try:
@@ -59,7 +61,7 @@ class _Setting:
 def _settle(job: Finetune) -> _Setting:
     device = pick_device(job.device)
     source = Source.find(job.source, job.encoder)
-    material = gather(job, "mask", source.size)
+    material = gather(job, "mask", source.recipe, source.size)
     torch.manual_seed(job.seed)
     encoder = source.make(material.channels)
     sha256 = source.sha256(encoder)
@@ -67,7 +69,7 @@ def _settle(job: Finetune) -> _Setting:
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     anchored = source.name != "none"
     anchor = Anchor(model.encoder, job.strength) if anchored else None
-    norm = "target" if not anchored or job.norm == "auto" else job.norm
+    norm = job.norm if anchored else "target"
     return _Setting(
         source=source,
         material=material,
@@ -84,9 +86,8 @@ def _settle(job: Finetune) -> _Setting:
             size=material.size,
             solver=job.solver,
             norm=norm,
-            init="source" if anchored else "none",
+            init=source.init,
             source_sha256=sha256,
-            seen=tuple(sorted(material.seen | source.seen)),
             trained_on=material.dataset.folder.resolve().name,
             seed=job.seed,
         ),
@@ -103,11 +104,12 @@ def _optimizer(job: Finetune, model: UNet, anchor: Anchor | None) -> torch.optim
 def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) -> Generator[Event, None, None]:
     began = time.monotonic()
     yield from noted(setting.notes)
-    samples = yield from read_samples(setting.material, "mask", control)
+    samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
+    seen = tuple(sorted(samples.seen | setting.source.seen))
 
     def keep(outcome: Outcome) -> str:
         strength = outcome.strengths[-1][1] if outcome.strengths else 0.0
-        facts = replace(setting.provenance, strength=strength, steps=outcome.steps, scores=outcome.scores)
+        facts = replace(setting.provenance, strength=strength, seen=seen, steps=outcome.steps, scores=outcome.scores)
         return save(run.model, setting.model, facts)
 
     objective = _objective(job, setting, samples)
@@ -126,8 +128,9 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
     outcome = yield from follow(training, job.steps, control, keep)
     sha256 = keep(outcome)
     seconds = time.monotonic() - began
-    segmenter = Segmenter(setting.model, setting.provenance, job.clean, setting.precision)
-    scores = yield from score_run(segmenter, setting.material, setting.source.seen, run, control)
+    segmenter = Segmenter(setting.model, setting.provenance, precision=setting.precision)
+    known = frozenset(name for name, found in samples.fingerprints.items() if found in setting.source.seen)
+    scores = yield from score_run(segmenter, setting.material, known, run, control)
     if control.stop:
         outcome.reason = "stopped"
     summary = _summary(setting, outcome, scores) | {"sha256": sha256, "seconds": seconds}
@@ -153,6 +156,11 @@ def _summary(setting: _Setting, outcome: Outcome, scores: list[Score]) -> dict[s
         "reason": outcome.reason,
         "steps": outcome.steps,
         **summarize(scores, "held-out"),
-        "validation": summarize(scores, "validation"),
-        "training": {"cases": [case.name for case in parts.training]},
+        "cases": _names(parts.held_out),
+        "validation": {**summarize_validation(scores), "cases": _names(parts.validation)},
+        "training": {"cases": _names(parts.training)},
     }
+
+
+def _names(cases: tuple[Case, ...]) -> list[str]:
+    return [case.name for case in cases]

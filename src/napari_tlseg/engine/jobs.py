@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -18,8 +18,8 @@ from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
+from napari_tlseg.options import Loss, Norm, Precision, Solver
 
-Solver = Literal["stable", "paper"]
 Task = Literal["localize", "segment"]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Cleaning = Annotated[
@@ -39,14 +39,16 @@ class Job(ABC):
     """The same seed gives the same result on a CPU."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     """Number format of the convolutions; auto takes bfloat16 where the hardware is faster with it."""
+    relief: ClassVar[str] = "close other programs, or add --device cpu"
+    """What to do where the memory is full."""
 
     def run(self, control: Control | None = None) -> Iterator[Event]:
         """Do the job, an event at a time; to stop it, set `control.stop`, or ask for no further event."""
         from napari_tlseg.engine.running import guarded
 
-        return guarded(self._work(control or Control()))
+        return guarded(self._work(control or Control()), self.relief)
 
     @abstractmethod
     def _work(self, control: Control) -> Iterator[Event]:
@@ -79,10 +81,11 @@ class Training(Job):
     """At its highest, after the warm-up."""
     patience: int = 0
     """Stop early after so many looks at the validation cases without a gain; 0 for never."""
-    loss: Literal["auto", "dice", "cross-entropy", "both"] = "auto"
+    loss: Literal["auto", Loss] = "auto"
     """Of a segmentation: auto takes −log Dice for one class, and both for several."""
     overwrite: bool = False
     """Replace an earlier result of the same name."""
+    relief: ClassVar[str] = "try a smaller --batch or --size"
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "--steps", self.steps, "at least 1")
@@ -121,7 +124,10 @@ class Pretrain(Training):
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Training):
-    """Train a segmentation model on few masks, staying as close to the source's encoder as λ says."""
+    """Train a segmentation model on few masks, staying as close to the source's encoder as λ says.
+
+    Its scores are of masks cleaned by default; `predict` has the flags to clean otherwise.
+    """
 
     source: Literal["none", "imagenet"] | Path = "none"
     """A pretrained encoder: a file made by pretrain or finetune, a file of ImageNet weights, or none."""
@@ -129,11 +135,10 @@ class Finetune(Training):
     """λ: 0 is plain fine-tuning, inf freezes the encoder, in between it is held the more closely the larger λ."""
     solver: Solver = "stable"
     """stable (proximal step in Adam's metric) or paper (gradient of the penalty, as published)."""
-    norm: Literal["auto", "source", "target"] = "auto"
-    """Whose statistics batch-norm uses in the encoder: the source's, or those of the new images."""
+    norm: Norm = "target"
+    """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
-    clean: Cleaning = field(default_factory=Postprocess)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,6 +184,8 @@ class Score(Job):
     """Folder of the true masks, beside images/."""
     out: Annotated[Path | None, arg(metavar="CSV", help_behavior_hint="")] = None
     """Where to write the scores as CSV."""
+    overwrite: bool = False
+    """Replace a file of that name."""
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.scoring import score
@@ -196,8 +203,10 @@ class Demo(Job):
     """A dataset folder with clicks and masks; by default phantom fundus photographs are drawn."""
     pretrain_steps: int = 300
     """Training steps on the clicks."""
-    steps: int = 120
+    steps: int = 150
     """Training steps of each of the four fine-tunings."""
+    size: int = 128
+    """Side of the square that the network sees, pixels: small, to be quick."""
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.demo import demo

@@ -18,15 +18,21 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Reason, Started, Visited
 from napari_tlseg.learn.device import pick_device, pick_precision
 from napari_tlseg.learn.predict import Segmenter
-from napari_tlseg.nets.checkpoint import load, load_model
+from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet
+
+CARD = "model.json"
+"""Beside the masks: what the model is that made them, and which cases it was trained on."""
 
 
 def predict(job: Predict, control: Control) -> Iterator[Event]:
     """Write one mask per case, a whole file or none."""
     cases, notes = _cases(job.data)
-    segmenter = load_segmenter(job)
+    _refuse_true_masks(job, cases)
+    checkpoint = load(job.model / "model.safetensors" if job.model.is_dir() else job.model)
+    segmenter = _segmenter(job, checkpoint)
     _require_free(job.out, [mask_path(case, job.out) for case in cases], job.overwrite)
+    _require_one_model(job, checkpoint)
     yield from noted(notes)
     if len(cases) > 1:
         yield from _check(segmenter, cases, control)
@@ -37,6 +43,8 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
             labels = segment(segmenter, case, control)
         except Stopped:
             break
+        if not written:
+            write_card(job.out / CARD, checkpoint)
         path = write_mask(case, labels, job.out, classes)
         written += 1
         yield Visited(case=case.name, path=path)
@@ -75,14 +83,12 @@ def _read(segmenter: Segmenter, case: Case) -> Image:
     return image
 
 
-def load_segmenter(job: Predict) -> Segmenter:
-    """The model of a run folder or file, on the job's device."""
-    path = job.model / "model.safetensors" if job.model.is_dir() else job.model
+def _segmenter(job: Predict, checkpoint: Checkpoint) -> Segmenter:
+    """The model, on the job's device."""
     device = pick_device(job.device)
-    checkpoint = load(path)
     model = load_model(checkpoint)
     if not isinstance(model, UNet):
-        raise InputError("holds a localizer, which finds centres and no masks", path, "fine-tune it first")
+        raise InputError("holds a localizer, which finds centres and no masks", checkpoint.path, "fine-tune it first")
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
 
@@ -105,6 +111,22 @@ def _cases(paths: tuple[Path, ...]) -> tuple[list[Case], tuple[str, ...]]:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"two images are both case '{twice}'", remedy="predict them into different folders")
     return cases, tuple(notes)
+
+
+def _refuse_true_masks(job: Predict, cases: list[Case]) -> None:
+    """Also of single images out of a dataset folder."""
+    parents = (case.image.parent for case in cases)
+    folders = {*job.data, *(parent.parent if parent.name == "images" else parent for parent in parents)}
+    if job.out.resolve() in {(folder / "masks").resolve() for folder in folders}:
+        raise InputError(
+            "is where the true masks are, predictions would be learned from", job.out, "choose another --out"
+        )
+
+
+def _require_one_model(job: Predict, checkpoint: Checkpoint) -> None:
+    card = None if job.overwrite else read_card(job.out / CARD)
+    if card is not None and card[1] != checkpoint.sha256:
+        raise InputError("holds masks of another model", job.out, "choose another --out or add --overwrite")
 
 
 def _require_free(folder: Path, targets: list[Path], overwrite: bool) -> None:

@@ -35,10 +35,10 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     torch.manual_seed(job.seed)
     encoder = make_encoder(job.encoder, material.channels, job.init)
     yield from noted(material.notes)
-    samples = yield from read_samples(material, annotation, control)
+    samples = yield from read_samples(material, annotation, control, keep_held_out=True)
     model, objective, optimizer = (_localize if job.task == "localize" else _segment)(job, encoder, material, samples)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    provenance = _provenance(job, material)
+    provenance = _provenance(job, material, samples)
 
     def keep(outcome: Outcome, final: Mapping[str, float] | None = None) -> str:
         scores = {**outcome.scores, **{f"held_out_{name}": value for name, value in (final or {}).items()}}
@@ -72,7 +72,7 @@ def _segment(job: Pretrain, encoder: Encoder, material: Material, samples: Sampl
     return model, objective, torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
 
 
-def _provenance(job: Pretrain, material: Material) -> Provenance:
+def _provenance(job: Pretrain, material: Material, samples: Samples) -> Provenance:
     return Provenance(
         task=job.task,
         encoder=job.encoder,
@@ -81,7 +81,7 @@ def _provenance(job: Pretrain, material: Material) -> Provenance:
         recipe=material.recipe.name,
         size=material.size,
         init=job.init if isinstance(job.init, str) else job.init.name,
-        seen=tuple(sorted(material.seen)),
+        seen=tuple(sorted(samples.seen)),
         trained_on=material.dataset.folder.resolve().name,
         seed=job.seed,
     )

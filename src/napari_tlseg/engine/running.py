@@ -8,8 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from napari_tlseg.data.annotations import read_roi
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.files import writable
@@ -22,29 +20,35 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
 from napari_tlseg.learn.samples import Sample, click_samples, mask_samples
 
+FULL = "the computer's memory is full"
+
 
 class Stopped(Exception):
     """The user stopped the job before it had anything to keep."""
 
 
-def guarded(events: Iterator[Event]) -> Iterator[Event]:
-    """The events, with a full memory or a failing disk turned into a sentence; a defect of ours passes as it is."""
-    torch.set_flush_denormal(True)
+def guarded(events: Iterator[Event], relief: str) -> Iterator[Event]:
+    """The events, with a full memory or a failing disk turned into a sentence; a defect of ours passes as it is.
+
+    `relief` says what to do where the memory is full.
+    """
     try:
         yield from events
     except Stopped:
         yield Finished(reason="stopped", out=None)
-    except torch.OutOfMemoryError as error:
-        raise InputError("the memory of the GPU is full", remedy="try a smaller --batch or --size") from error
     except OSError as error:
         where = Path(error.filename) if error.filename else None
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "free some space; what was written before is intact" if full else "look at the file and its folder"
         raise InputError((error.strerror or str(error)).lower(), where, remedy) from error
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):
-            raise
-        raise InputError("the computer's memory is full", remedy="try a smaller --batch or --size") from error
+    except MemoryError as error:
+        raise InputError(FULL, remedy=relief) from error
+    except RuntimeError as error:
+        if "out of memory" in str(error):  # CUDA and MPS
+            raise InputError("the memory of the GPU is full", remedy=relief) from error
+        if "can't allocate memory" in str(error):
+            raise InputError(FULL, remedy=relief) from error
+        raise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +64,17 @@ class Material:
     held_out: float
     notes: tuple[str, ...]
 
-    @property
-    def seen(self) -> frozenset[str]:
-        """Fingerprints of the cases that training and validation look at."""
-        return frozenset(map(fingerprint, (*self.parts.training, *self.parts.validation)))
 
+def gather(job: Training, annotation: Annotation, recipe_name: str | None = None, size: int | None = None) -> Material:
+    """Read the folder, draw the split, settle the recipe and the size; writes nothing.
 
-def gather(job: Training, annotation: Annotation, size: int | None = None) -> Material:
-    """Read the folder, draw the split, settle the recipe and the size (`size`: that of a source); writes nothing."""
+    `recipe_name` and `size` are those of a source: its encoder learned on images prepared so.
+    """
     dataset = read_dataset(job.data, job.masks)
     known = read_split(dataset.folder)
     split = Split(parts=assign(dataset, job.seed, job.held_out, known=known), held_out=job.held_out)
     parts = choose(dataset, split, job.labels, annotation, job.seed)
-    recipe, why = (find_recipe(job.recipe), "") if job.recipe != "auto" else pick_recipe(dataset)
+    recipe, why = (find_recipe(job.recipe), "") if job.recipe != "auto" else _settle(dataset, recipe_name)
     first = parts.training[0]
     return Material(
         dataset=dataset,
@@ -86,6 +88,19 @@ def gather(job: Training, annotation: Annotation, size: int | None = None) -> Ma
     )
 
 
+def _settle(dataset: Dataset, of_source: str | None) -> tuple[Recipe, str]:
+    """The source's recipe, or without one that which fits the data; and a sentence that says why."""
+    fitting, why = pick_recipe(dataset)
+    if of_source is None:
+        return fitting, why
+    recipe = find_recipe(of_source)
+    instead = "" if recipe == fitting else f" (the images alone would have got {fitting.name})"
+    return (
+        recipe,
+        f"Recipe {recipe.name} ({recipe.says}), as the source was trained with it{instead}; --recipe names another.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """The prepared planes of each part."""
@@ -93,9 +108,19 @@ class Samples:
     training: list[Sample]
     validation: list[Sample]
     held_out: list[Sample]
+    """Empty where only the masks' own grid is scored, later and from the files."""
+    fingerprints: Mapping[str, str]
+    """Of every case that was read, by name."""
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Fingerprints of the cases that training and validation look at."""
+        return frozenset(self.fingerprints[sample.case] for sample in (*self.training, *self.validation))
 
 
-def read_samples(material: Material, annotation: Annotation, control: Control) -> Generator[Event, None, Samples]:
+def read_samples(
+    material: Material, annotation: Annotation, control: Control, *, keep_held_out: bool
+) -> Generator[Event, None, Samples]:
     """Read every case the job will need, so that a bad file is found now and not after an hour of training.
 
     Only then is the split kept: bad input changes nothing.
@@ -103,19 +128,22 @@ def read_samples(material: Material, annotation: Annotation, control: Control) -
     parts = (material.parts.training, material.parts.validation, material.parts.held_out)
     yield Started(stage="read", total=sum(map(len, parts)))
     read: list[list[Sample]] = []
+    fingerprints: dict[str, str] = {}
     for cases in parts:
         read.append([])
         for case in cases:
             samples = _samples_of(case, material, annotation)
             _check_channels(samples, case, material)
-            read[-1].extend(samples)
+            fingerprints[case.name] = fingerprint(case)
+            if keep_held_out or cases is not material.parts.held_out:
+                read[-1].extend(samples)
             yield Visited(case=case.name)
             if control.stop:
                 raise Stopped
     if annotation == "mask" and not any(sample.labels.any() for sample in read[0] if sample.labels is not None):
         raise InputError("all training masks are empty", material.dataset.folder, "paint the target in at least one")
     yield from noted(split_dataset(material.dataset, material.seed, material.held_out).notes)
-    return Samples(training=read[0], validation=read[1], held_out=read[2])
+    return Samples(training=read[0], validation=read[1], held_out=read[2], fingerprints=fingerprints)
 
 
 def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[Sample]:
@@ -138,7 +166,7 @@ class Outcome:
     reason: Reason = "done"
     steps: int = 0
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Of the weights that were kept, on validation cases."""
+    """Of the weights that were kept, on validation cases; empty as long as none were judged at the last λ."""
     strengths: list[tuple[int, float]] = field(default_factory=list)
     """(first step, λ) of each λ that was used."""
 
@@ -155,6 +183,7 @@ def follow(
                 outcome.steps = event.step
                 if event.strength is not None and event.strength not in [λ for _, λ in outcome.strengths[-1:]]:
                     outcome.strengths.append((event.step, event.strength))
+                    outcome.scores = {}
             elif isinstance(event, Evaluated) and event.best:
                 outcome.scores = event.scores
                 keep(outcome)
@@ -165,10 +194,10 @@ def follow(
 
 def require_free(path: Path, overwrite: bool) -> None:
     """Refuse, before any work, a file that exists already or cannot be written."""
-    if path.exists() and not overwrite:
-        raise InputError("exists already", path, "choose another name or add --overwrite")
     if path.is_dir():
         raise InputError("is a folder", path, "name a file")
+    if path.exists() and not overwrite:
+        raise InputError("exists already", path, "choose another name or add --overwrite")
     require_writable(path.parent)
 
 

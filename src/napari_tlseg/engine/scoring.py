@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +13,56 @@ from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.formats import IMAGE_SUFFIXES, read_image
 from napari_tlseg.data.overlay import write_overlay
 from napari_tlseg.data.recipes import find_recipe
-from napari_tlseg.data.run import RunFolder
+from napari_tlseg.data.run import RunFolder, write_scores
 from napari_tlseg.data.split import Part, read_split
-from napari_tlseg.data.tables import write_rows
 from napari_tlseg.engine import jobs
-from napari_tlseg.engine.predicting import segment
+from napari_tlseg.engine.predicting import CARD, segment
 from napari_tlseg.engine.running import Material, Stopped, require_free
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Started, Visited
 from napari_tlseg.learn.metrics import Score, score_case, summarize
 from napari_tlseg.learn.predict import Segmenter
+from napari_tlseg.nets.checkpoint import read_card
+
+SEEN = {
+    "validation": "a λ chosen on them leans towards large values",
+    "held-out": "their scores are marked and not in the means",
+}
+"""What it means that a case was trained on before, by its part."""
 
 
 def score_run(
-    segmenter: Segmenter, material: Material, seen: frozenset[str], run: RunFolder, control: Control
+    segmenter: Segmenter, material: Material, known: frozenset[str], run: RunFolder, control: Control
 ) -> Generator[Event, None, list[Score]]:
     """Predict and score validation and held-out cases, draw their overlays, write scores.csv.
 
-    A held-out case that the source saw (`seen`, fingerprints) is scored, marked, and left out of the means.
+    The cases that the source saw (`known`, names) are marked.
     """
     parts: tuple[tuple[Part, tuple[Case, ...]], ...]
     parts = (("validation", material.parts.validation), ("held-out", material.parts.held_out))
     scores: list[Score] = []
     yield Started(stage="score", total=sum(len(cases) for _, cases in parts))
     for part, cases in parts:
+        if count := sum(case.name in known for case in cases):
+            yield Noted(text=f"{count} of {len(cases)} {part} cases were seen by the source: {SEEN[part]}.")
         for case in cases:
             if control.stop:
                 return scores
-            known = part == "held-out" and bool(seen) and fingerprint(case) in seen
-            if known:
-                yield Noted(text=f"The source was trained on {case.name}: its score is marked and not in the mean.")
+            seen = case.name in known
             try:
-                overlay, found = _look(segmenter, case, material.dataset.classes, part, known, run, control)
+                overlay, found = _look(segmenter, case, material.dataset.classes, part, seen, run, control)
             except Stopped:
                 return scores
             scores += found
             run.write_scores([_row(score) for score in scores])
             yield Visited(case=case.name, path=overlay)
     return scores
+
+
+def summarize_validation(scores: list[Score]) -> dict[str, Any]:
+    """As `summarize`, but with the cases that the source saw in the means: clicks and masks are often of the same."""
+    fresh = [replace(score, seen=False) for score in scores]
+    return {**summarize(fresh, "validation"), "seen": summarize(scores, "validation")["seen"]}
 
 
 def _look(
@@ -62,32 +74,34 @@ def _look(
     window = find_recipe(segmenter.provenance.recipe).window
     planes = read_image(case.image, case.page).planes
     window = None if planes.dtype == "uint8" else window
-    write_overlay(overlay, planes[painted], truth[painted], found[painted], classes=classes, window=window)
+    numbers = [case.geometry.stored_plane(plane) for plane in painted] if len(planes) > 1 else []
+    shown = planes[painted], truth[painted], found[painted]
+    write_overlay(overlay, *shown, classes=classes, numbers=numbers, window=window)
     return overlay, _score(case, truth, found, classes, part, seen)
 
 
 def _score(
     case: Case, truth: Labels, found: Labels, classes: tuple[str, ...], part: str, seen: bool = False
 ) -> list[Score]:
-    """On the planes that are painted: the others have no truth."""
+    """On the planes that are painted: the others have no truth. No distances where there are gaps between them."""
     painted = list(case.planes)
-    spacing = case.geometry.plane_spacing
     return score_case(
         truth[painted],
         found[painted],
-        spacing=spacing,
+        spacing=case.geometry.plane_spacing,
         unit=case.geometry.unit,
         classes=classes,
         case=case.name,
         part=part,
         seen=seen,
+        distances=painted == list(range(painted[0], painted[-1] + 1)),
     )
 
 
 def score(job: jobs.Score, control: Control) -> Iterator[Event]:
     """Compare a folder of masks with the true ones; a case without a prediction is named, and not scored."""
     if job.out is not None:
-        require_free(job.out, overwrite=True)
+        require_free(job.out, job.overwrite)
     if not job.predictions.is_dir():
         raise InputError("there is no such folder", job.predictions, "name the folder that predict wrote")
     dataset = read_dataset(job.data, job.masks)
@@ -98,18 +112,23 @@ def score(job: jobs.Score, control: Control) -> Iterator[Event]:
         raise InputError("holds no mask for any case", job.predictions, f"masks are named as the images of {job.data}")
     if missing := len(dataset.labelled) - len(pairs):
         yield Noted(text=f"{missing} of {len(dataset.labelled)} cases have no predicted mask and are not scored.")
+    parts, card = read_split(dataset.folder), read_card(job.predictions / CARD)
+    if card is None and "held-out" in parts.values():
+        yield Noted(text=f"There is no {CARD} beside the masks: what their model was trained on cannot be marked.")
     yield Started(stage="score", total=len(pairs))
-    parts, scores = read_split(dataset.folder), []
+    scores: list[Score] = []
     for case, path in pairs:
         classes = dataset.classes
         truth, found = read_mask(case, len(classes)), read_mask(case, len(classes), path)
-        scores += _score(case, truth, found, classes, parts.get(case.name, "all"))
+        seen = card is not None and fingerprint(case) in card[0].seen
+        scores += _score(case, truth, found, classes, parts.get(case.name, "all"), seen)
         yield Visited(case=case.name)
         if control.stop:
             break
+    if count := len({score.case for score in scores if score.seen}):
+        yield Noted(text=f"{count} of {len(pairs)} cases were seen by the model: {SEEN['held-out']}.")
     if job.out is not None:
-        rows = [_row(score) for score in scores]
-        write_rows(job.out, list(rows[0]), (["" if cell is None else cell for cell in row.values()] for row in rows))
+        write_scores(job.out, [_row(score) for score in scores])
     summary = {part: summarize(scores, part) for part in dict.fromkeys(score.part for score in scores)}
     yield Finished(reason="stopped" if control.stop else "done", out=job.out, summary=summary)
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from napari_tlseg.errors import InputError
-from napari_tlseg.nets.checkpoint import Checkpoint, digest, load, load_encoder
+from napari_tlseg.nets.checkpoint import Checkpoint, digest, is_ours, load, load_encoder
 from napari_tlseg.nets.encoders import Encoder, make_encoder
+
+MODEL = "model.safetensors"
+"""In a run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +19,7 @@ class Source:
     """Nothing, ImageNet's weights from the hub, a file of ours, or a file of foreign weights."""
 
     name: str
-    """`none`, `imagenet`, or the file's name."""
+    """`none`, `imagenet`, the name of the file, or of the run folder."""
     encoder_name: str
     checkpoint: Checkpoint | None = None
     weights: Path | None = None
@@ -26,13 +29,24 @@ class Source:
         """Read what `--source` and `--encoder` name; a run folder stands for its model."""
         if isinstance(given, str):
             return cls(name=given, encoder_name=encoder or "unet")
-        path = given / "model.safetensors" if given.is_dir() else given
-        if path.suffix.lower() not in (".pth", ".pt", ".bin"):
+        path = given / MODEL if given.is_dir() else given
+        if path.suffix.lower() not in (".pth", ".pt", ".bin") and is_ours(path):
             checkpoint = load(path)
-            return cls(name=path.name, encoder_name=encoder or checkpoint.provenance.encoder, checkpoint=checkpoint)
+            name = path.resolve().parent.name if path.name == MODEL else path.name
+            return cls(name=name, encoder_name=encoder or checkpoint.provenance.encoder, checkpoint=checkpoint)
         if encoder is None:
             raise InputError("does not say which encoder it holds", path, "name it with --encoder")
         return cls(name=path.name, encoder_name=encoder, weights=path)
+
+    @property
+    def init(self) -> str:
+        """What the record of a model trained from it calls it."""
+        return "source" if self.checkpoint else self.name
+
+    @property
+    def recipe(self) -> str | None:
+        """Name of the recipe that the source was trained with."""
+        return self.checkpoint.provenance.recipe if self.checkpoint else None
 
     @property
     def size(self) -> int | None:

@@ -12,12 +12,12 @@ import inspect
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-Solver = Literal["stable", "paper"]
+from napari_tlseg.options import Solver
 
 SERIAL = 32768  # PyTorch works on more elements than this in several threads, and waking them costs more than it saves
 PADDING = 16  # elements; every tensor in a shared buffer starts where vector instructions like it

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from napari_tlseg.errors import InputError
-
-Precision = Literal["auto", "float32", "bfloat16"]
+from napari_tlseg.options import Precision
 
 
 def pick_device(name: str) -> torch.device:
@@ -40,3 +39,16 @@ def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[None]:
     """Convolutions in `precision`; nothing at all for float32."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Count numbers below 1e-38 as 0: Adam's moments decay to them, and CPUs are slow at them.
+
+    Only for a process of our own: without those numbers SciPy's cKDTree dies of a recursion.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)

@@ -6,25 +6,17 @@ import copy
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_tlseg.events import Control, Evaluated, Event, Stepped
+from napari_tlseg.events import Control, Evaluated, Event, Noted, Stepped
 from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.device import autocast
 from napari_tlseg.learn.objectives import Objective
 from napari_tlseg.learn.samples import Sample
-
-Norm = Literal["source", "target"]
-
-
-class Trainable(Protocol):
-    """A network whose encoder can be held apart."""
-
-    encoder: nn.Module
+from napari_tlseg.options import Norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +51,7 @@ def fit(
 
     However it ends, the model holds the best weights on validation cases at the λ of the end, or the last ones where
     there was nothing to judge by. λ may move while it runs (`control.strength`); that starts the search for the best
-    anew, as weights of another λ are not an answer to this one.
+    anew, as weights of another λ are not an answer to this one. A λ that cannot be is passed over, and that is noted.
     """
     control = control or Control()
     rng = np.random.default_rng(seed)
@@ -67,13 +59,19 @@ def fit(
     device = next(model.parameters()).device
     rates = [group["lr"] for group in optimizer.param_groups]
     best = _Best(objective.sign)
+    refused: set[float] = set()
     adapt(model, anchor, norm)
     try:
         for step in range(1, schedule.steps + 1):
-            if anchor is not None and control.strength not in (None, anchor.strength):
-                anchor.strength = control.strength
-                best = _Best(objective.sign)
-                adapt(model, anchor, norm)
+            wish = control.strength
+            if anchor is not None and wish is not None and wish not in {anchor.strength, *refused}:
+                if demand := _demand(wish, optimizer):
+                    refused.add(wish)
+                    yield Noted(text=f"λ = {wish:g} cannot be, it must be {demand}; it stays at {anchor.strength:g}.")
+                else:
+                    anchor.strength = wish
+                    best = _Best(objective.sign)
+                    adapt(model, anchor, norm)
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule.rate(step)
             images, target = objective.batch(rng)
@@ -85,7 +83,9 @@ def fit(
             optimizer.step()
             yield Stepped(step=step, loss=loss.item(), strength=anchor.strength if anchor else None)
             if step % schedule.evaluate_every == 0 or step == schedule.steps:
-                scores = evaluate(model, objective, objective.validation, precision)
+                scores = evaluate(model, objective, objective.validation, precision, control)
+                if control.stop:  # an interrupted look counts for nothing
+                    return
                 improved = best.offer(model, scores.get(objective.leading))
                 adapt(model, anchor, norm)
                 yield Evaluated(step=step, scores=scores, best=improved, drift=anchor.drift() if anchor else None)
@@ -96,6 +96,8 @@ def fit(
     finally:
         best.restore(model)
         model.eval()
+        if anchor is not None:
+            anchor.encoder.requires_grad_(True)
 
 
 def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
@@ -109,18 +111,29 @@ def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
     frozen = math.isinf(anchor.strength)
     if frozen:
         anchor.restore()
-    encoder = cast("Trainable", model).encoder
-    encoder.requires_grad_(not frozen)
-    encoder.train(norm == "target" and not frozen)
+    anchor.encoder.requires_grad_(not frozen)
+    anchor.encoder.train(norm == "target" and not frozen)
+
+
+def _demand(strength: float, optimizer: torch.optim.Optimizer) -> str:
+    """What λ must be and this one is not; empty where it can be used."""
+    if not strength >= 0:  # nor is NaN
+        return "0 or more"
+    frozen = math.isinf(strength)
+    return "finite with the solver paper" if frozen and getattr(optimizer, "solver", "") == "paper" else ""
 
 
 def evaluate(
-    model: nn.Module, objective: Objective, samples: Sequence[Sample], precision: torch.dtype
+    model: nn.Module,
+    objective: Objective,
+    samples: Sequence[Sample],
+    precision: torch.dtype,
+    control: Control | None = None,
 ) -> dict[str, float]:
-    """The objective's scores on samples; leaves the model in evaluation mode."""
+    """The objective's scores on samples, incomplete after a stop; leaves the model in evaluation mode."""
     model.eval()
     with torch.inference_mode(), autocast(next(model.parameters()).device, precision):
-        return dict(objective.evaluate(model, samples))
+        return dict(objective.evaluate(model, samples, control))
 
 
 class _Best:

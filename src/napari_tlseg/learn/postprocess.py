@@ -28,8 +28,8 @@ class Postprocess:
     >>> clean = Postprocess(opening=1, fill_holes=True, smallest=50)
     """
 
-    inside: bool = True
-    """Remove foreground outside the region of interest, where the case has one, and opacities outside the lungs."""
+    keep_outside: bool = False
+    """Keep also foreground outside the region of interest, where the case has one, and opacities outside the lungs."""
     opacities: tuple[str, ...] = ("infection", "opacity", "opacities", "ground-glass", "consolidation")
     """Classes that belong in the lungs: of a model that also has a class `lung`, their components that do not touch
     it (its holes filled) are removed (Sagie et al.). Where no lung was found nothing is."""
@@ -64,11 +64,13 @@ class Postprocess:
         first. roi: (N, Y, X), nonzero inside.
         """
         labels = labels.copy()
-        if self.inside and roi is not None:
+        if self.keep_outside:
+            roi = None
+        if roi is not None:
             labels[roi == 0] = 0
         if self.opening or self.closing or self.fill_holes or self.smallest or self.largest_only:
-            labels = self._clean(labels, spacing, None if roi is None or not self.inside else roi)
-        if self.inside:
+            labels = self._clean(labels, spacing, roi)
+        if not self.keep_outside:
             self._drop_outside_lungs(labels, classes)
         return labels
 

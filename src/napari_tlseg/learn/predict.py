@@ -53,7 +53,7 @@ class Segmenter:
             np.stack(planes),
             spacing=case.geometry.plane_spacing,
             classes=self.provenance.classes,
-            roi=read_roi(case) if self.clean.inside else None,
+            roi=None if self.clean.keep_outside else read_roi(case),
         )
 
     def _forward(self, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -19,11 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..data.files import atomic_path
-from ..errors import InputError
-from .encoders import Encoder, blank_encoder
-from .heads import Localizer
-from .unet import UNet
+from napari_tlseg.data.files import atomic_path, write_text
+from napari_tlseg.errors import InputError
+from napari_tlseg.nets.encoders import Encoder, blank_encoder
+from napari_tlseg.nets.heads import Localizer
+from napari_tlseg.nets.unet import UNet
 
 REMEDY = "give a model or source written by napari-tlseg"
 
@@ -128,6 +128,28 @@ def save(path: Path, model: nn.Module, provenance: Provenance) -> str:
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={"provenance": provenance.to_json(), "sha256": sha256})
     return sha256
+
+
+def write_card(path: Path, checkpoint: Checkpoint) -> None:
+    """Provenance and SHA-256 of a model as JSON, to lie beside what the model made."""
+    write_text(path, json.dumps({"sha256": checkpoint.sha256, **json.loads(checkpoint.provenance.to_json())}) + "\n")
+
+
+def read_card(path: Path) -> tuple[Provenance, str] | None:
+    """What `write_card` wrote: provenance and SHA-256; None where there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        return Provenance.from_json(text), json.loads(text)["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"does not say which model made the masks ({error})", path, "predict them anew") from error
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file says where its weights come from, as all that `save` wrote do."""
+    with _opened(path) as file:
+        return "provenance" in (file.metadata() or {})
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -12,7 +12,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from napari_tlseg.errors import InputError
 
 Weights = Literal["none", "imagenet"] | Path
 

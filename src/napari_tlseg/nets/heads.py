@@ -6,8 +6,8 @@ from math import ceil
 
 from torch import Tensor, nn
 
-from .encoders import Encoder
-from .unet import pad_to
+from napari_tlseg.nets.encoders import Encoder
+from napari_tlseg.nets.unet import pad_to
 
 THIN, HIDDEN = 32, 128
 

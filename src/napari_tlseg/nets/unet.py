@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .encoders import Encoder, double_conv
+from napari_tlseg.nets.encoders import Encoder, double_conv
 
 WIDEST = 256  # of the decoder's first block; each later one is at most half as wide, down to NARROWEST
 NARROWEST = 16

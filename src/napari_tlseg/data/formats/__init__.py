@@ -56,7 +56,7 @@ def read_image(path: Path, page: int | None = None) -> Image:
     """
     with _open(path, page) as file:
         values = plain(path, file.values())
-        return Image(values if file.palette is None else file.palette[values], file.geometry)
+        return Image(values if file.palette is None else file.palette[values], file.geometry, path)
 
 
 def read_labels(path: Path, like: Geometry, classes: int, page: int | None = None) -> Labels:

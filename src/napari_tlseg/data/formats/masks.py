@@ -40,10 +40,10 @@ def to_grey(path: Path, colours: Pixels) -> Pixels:
 
 
 def to_labels(path: Path, values: Pixels, classes: int, lossy: bool) -> Labels:
-    """0 … `classes` - 1; 0 and 255 alone are 0/1, and so is a JPEG of two classes, from 128 on."""
+    """0 … `classes` - 1; 0 and 255 alone are 0/1, and so is a bright JPEG of two classes, cut at 128."""
     whole = _whole(path, values)
     low, high = whole.min(), whole.max()
-    if lossy and classes == 2 and high > 1:
+    if lossy and classes == 2 and high >= 128:
         return np.asarray(whole >= 128, dtype=np.uint8)
     if high == 255 and ((whole == 0) | (whole == 255)).all():
         return np.asarray(whole == 255, dtype=np.uint8)

@@ -138,13 +138,14 @@ def write_tiff(path: Path, labels: Labels, source: Path, geometry: Geometry) -> 
 def _spacing_options(source: Path, geometry: Geometry) -> dict[str, Any]:
     """What `imwrite` is told of spacing: a volume as ImageJ has it, an image per cm, or the source's own words."""
     *depth, y, x = geometry.spacing
-    if len(geometry.shape) == 3:
-        known = {"spacing": depth[0], "unit": "mm"} if geometry.unit == "mm" else {}
-        return {"imagej": True, "resolution": (1 / x, 1 / y), "metadata": {"axes": "ZYX"} | known}
+    if geometry.unit == "mm" and depth:
+        about = {"axes": "ZYX", "spacing": depth[0], "unit": "mm"}
+        return {"imagej": True, "resolution": (1 / x, 1 / y), "metadata": about}
     if geometry.unit == "mm":
         return {"resolution": (10 / x, 10 / y), "resolutionunit": "CENTIMETER", "metadata": None}
+    unknown: dict[str, Any] = {"imagej": True, "metadata": {"axes": "ZYX"}} if depth else {"metadata": None}
     if suffix_of(source) not in TIFF_SUFFIXES:
-        return {"metadata": None}
+        return unknown
     with reading(source), tifffile.TiffFile(source) as tif:
         page = tif.pages.first
-        return {"resolution": page.resolution, "resolutionunit": page.resolutionunit, "metadata": None}
+        return unknown | {"resolution": page.resolution, "resolutionunit": page.resolutionunit}

@@ -1,0 +1,11 @@
+"""The words a user can choose from, where the jobs and the learning below them share the choice."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Loss = Literal["dice", "cross-entropy", "both"]
+Norm = Literal["target", "source"]
+"""Whose batch-norm statistics the encoder uses."""
+Precision = Literal["auto", "float32", "bfloat16"]
+Solver = Literal["stable", "paper"]

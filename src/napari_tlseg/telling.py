@@ -1,0 +1,177 @@
+"""The events of a job in words: for a person a bar, sentences and tables, for a program lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tqdm import tqdm
+
+from napari_tlseg.data.run import jsonable
+from napari_tlseg.data.split import FEW
+from napari_tlseg.events import Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
+
+tqdm.monitor_interval = 0  # every event moves the bar: it needs no thread to watch it
+
+
+def tell_json(event: Event) -> None:
+    """A line of JSON, for other programs."""
+    sys.stdout.write(json.dumps({"event": type(event).__name__, **jsonable(asdict(event))}, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+class Teller:
+    """Events as a person reads them: sentences on standard output, and on standard error how far it is.
+
+    That is a bar where it is a screen, else, as in a log, a line for each look at the validation cases.
+    """
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] = tqdm(disable=True)
+        self._shown: dict[str, str] = {}
+        self._said: set[str] = set()
+
+    def close(self) -> None:
+        """Wipe the bar off the screen."""
+        self._bar.close()
+
+    def tell(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._bar.close()
+                self._shown = {}
+                kind = {"leave": False, "dynamic_ncols": True, "miniters": 1, "disable": None}
+                self._bar = tqdm(total=event.total, desc=event.stage, **kind)
+            case Stepped():
+                self._show(loss=event.loss)
+                self._bar.update(event.step - self._bar.n)
+            case Visited():
+                self._bar.update()
+            case Evaluated():
+                self._show(**event.scores, **({} if event.drift is None else {"drift": event.drift}))
+                if self._bar.disable:
+                    self._log(event)
+            case Noted() if event.text not in self._said:  # the stages of a demo say the same of the same folder
+                self._said.add(event.text)
+                self._write(event.text)
+            case Finished():
+                self._bar.close()
+                for line in finished_lines(event):
+                    self._write(line)
+
+    def _show(self, **numbers: float) -> None:
+        self._shown |= {name: f"{number:.3g}" for name, number in numbers.items()}
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def _log(self, event: Evaluated) -> None:
+        numbers = ", ".join(f"{name} {number}" for name, number in self._shown.items())
+        best = ", the best so far" if event.best else ""
+        sys.stderr.write(f"step {event.step} of {self._bar.total}: {numbers}{best}\n")
+        sys.stderr.flush()
+
+    def _write(self, line: str) -> None:
+        tqdm.write(line, sys.stdout)
+
+
+def finished_lines(event: Finished) -> Iterator[str]:
+    """What a person wants to know at the end."""
+    summary = event.summary
+    if event.reason == "stopped" and event.out is None and not summary:
+        yield "Stopped, as you asked, before there was anything to keep; nothing was written."
+        return
+    if event.reason != "done":
+        yield ENDS[event.reason]
+    if "rows" in summary:
+        yield from _demo_lines(event)
+    elif "masks" in summary:
+        yield f"{summary['masks']} of {summary['cases']} masks are in {event.out}"
+    elif "task" in summary:
+        learned = "clicks" if summary["task"] == "localize" else "masks"
+        yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"
+        yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
+    elif "lambda" in summary:
+        yield f"Trained {_counted(summary['steps'], 'step')} {_origin(summary)}. The model is in {event.out}"
+        yield f"  validation: {_scored(summary['validation'], event.reason)}"
+        yield f"  held-out: {_scored(summary, event.reason)}"
+    else:
+        yield from (f"{part} cases: {_scored(summary[part], event.reason)}" for part in sorted(summary, key=_place))
+        if event.out is not None:
+            yield f"The scores of each case are in {event.out}"
+
+
+ENDS = {"stopped": "Stopped, as you asked.", "early": "Ended early: no further gain on the validation cases."}
+PARTS = {"validation": "validation", "held-out": "held_out"}
+
+
+def _demo_lines(event: Finished) -> Iterator[str]:
+    if not event.summary["rows"]:
+        yield f"No fine-tuning was through; what was made before is in {event.out}"
+    else:
+        yield from _table(event.summary["rows"])
+        yield from event.summary["next"]
+
+
+def _origin(summary: Mapping[str, Any]) -> str:
+    if summary["drift"] is None:
+        return "from scratch"
+    moved = f"its encoder moved by {summary['drift']:.1%} (drift {summary['drift']:.3g})"
+    return f"from {summary['source']} at λ = {_number(summary['lambda'])}; {moved}"
+
+
+def _place(part: str) -> tuple[bool, str]:
+    """Training cases last: their scores flatter."""
+    return part == "training", part
+
+
+def _localized(scores: Mapping[str, Any]) -> str:
+    if "error" in scores:
+        distances = f"median {scores['error']:.1f} px from the click, 95% within {scores['error_p95']:.1f} px"
+        return f"{distances}; {_judged(scores['cases'])}"
+    return f"Dice {scores['dice']:.3f}; {_judged(scores['cases'])}" if "dice" in scores else "no case to judge by"
+
+
+def _scored(scores: Mapping[str, Any], reason: Reason) -> str:
+    seen = f"{_counted(len(scores['seen']), 'case')} that the source saw left out" if scores["seen"] else ""
+    if scores["dice_mean"] is None:
+        why = "both masks are empty in every case" if scores["undefined"] else "no case to judge by"
+        return "not scored" if reason == "stopped" else seen or why
+    spread = "" if scores["dice_sd"] is None else f" ± {scores['dice_sd']:.3f} SD"
+    classes = [f"{name} {dice:.3f}" for name, dice in scores["classes"].items() if dice is not None]
+    each = f" ({', '.join(classes)})" if len(scores["classes"]) > 1 else ""
+    precision = "" if scores["precision_mean"] is None else f", precision {scores['precision_mean']:.3f}"
+    hd95 = "" if scores["hd95_mean"] is None else f", HD95 {scores['hd95_mean']:.1f} {scores['hd95_unit']}"
+    return "; ".join(
+        filter(
+            None, (f"Dice {scores['dice_mean']:.3f}{spread}{each}{precision}{hd95}", _judged(scores["scored"]), seen)
+        )
+    )
+
+
+def _judged(cases: int) -> str:
+    return _counted(cases, "case") + (", too few to judge" if cases < FEW else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Rows of equal keys, in columns."""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return _number(value)
+    return "–" if value is None else str(value)
+
+
+def _number(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.3g}"
