@@ -235,14 +235,14 @@ def scores(**changes: Any) -> dict[str, Any]:
     ("found", "said"),
     [
         (scores(), "no case to judge by"),
-        (scores(seen=["a"]), "1 case that the source saw left out"),
+        (scores(seen=["a"]), "1 case seen in an earlier training left out"),
         (scores(undefined=2), "both masks are empty in every case"),
         (
             scores(dice_mean=0.91234, dice_sd=0.05, precision_mean=0.9, hd95_mean=2.04, hd95_unit="mm", scored=12),
             "Dice 0.912 ± 0.050 SD, precision 0.900, HD95 2.0 mm; 12 cases",
         ),
         (scores(dice_mean=0.5, scored=1, seen=["a", "b"]),
-         "Dice 0.500; 1 case, too few to judge; 2 cases that the source saw left out"),
+         "Dice 0.500; 1 case, too few to judge; 2 cases seen in an earlier training left out"),
         (
             scores(dice_mean=0.5, scored=5, classes={"lung": 0.9, "infection": 0.1, "effusion": None}),
             "Dice 0.500 (lung 0.900, infection 0.100); 5 cases",
@@ -252,6 +252,19 @@ def scores(**changes: Any) -> dict[str, Any]:
 def test_scores_in_words(found: dict[str, Any], said: str) -> None:
     event = Finished(reason="done", out=None, summary={"held-out": found})
     assert list(finished_lines(event)) == [f"held-out cases: {said}"]
+
+
+def test_a_run_in_words() -> None:
+    validation = scores(dice_mean=0.8, dice_sd=0.1, scored=6, seen=["a"])
+    run = {"lambda": 1e-3, "drift": 0.0531, "source": "clicks.safetensors", "steps": 300, "validation": validation}
+    event = Finished(reason="early", out=Path("run"), summary={**scores(dice_mean=0.7, scored=5), **run})
+    assert list(finished_lines(event)) == [
+        "Ended early: no further gain on the validation cases.",
+        "Trained 300 steps from clicks.safetensors at λ = 0.001; its encoder moved by 5.3% (drift 0.0531). "
+        "The model is in run",
+        "  validation: Dice 0.800 ± 0.100 SD; 6 cases; 1 case seen in an earlier training counted all the same",
+        "  held-out: Dice 0.700; 5 cases",
+    ]
 
 
 def test_a_terminal_without_greek_letters(eyes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +434,7 @@ def test_the_same_seed_gives_the_same_model_in_another_process(eyes: Path, tmp_p
 
     there = [sys.executable, "-m", "napari_tlseg.cli", *command("there", 3)]
     done = subprocess.run(there, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0 and re.fullmatch(r"step 5 of 5: .+\n", done.stderr)
     run(*command("here", 3))
     run(*command("other", 4))
     found = {name: read_summary(tmp_path / name)["sha256"] for name in ("there", "here", "other")}

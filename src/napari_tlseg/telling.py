@@ -95,7 +95,7 @@ def finished_lines(event: Finished) -> Iterator[str]:
         yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
     elif "lambda" in summary:
         yield f"Trained {_counted(summary['steps'], 'step')} {_origin(summary)}. The model is in {event.out}"
-        yield f"  validation: {_scored(summary['validation'], event.reason)}"
+        yield f"  validation: {_scored(summary['validation'], event.reason, 'counted all the same')}"
         yield f"  held-out: {_scored(summary, event.reason)}"
     else:
         yield from (f"{part} cases: {_scored(summary[part], event.reason)}" for part in sorted(summary, key=_place))
@@ -134,8 +134,9 @@ def _localized(scores: Mapping[str, Any]) -> str:
     return f"Dice {scores['dice']:.3f}; {_judged(scores['cases'])}" if "dice" in scores else "no case to judge by"
 
 
-def _scored(scores: Mapping[str, Any], reason: Reason) -> str:
-    seen = f"{_counted(len(scores['seen']), 'case')} that the source saw left out" if scores["seen"] else ""
+def _scored(scores: Mapping[str, Any], reason: Reason, though: str = "left out") -> str:
+    """Means and their spread; `though`: what became of cases that were trained on before."""
+    seen = f"{_counted(len(scores['seen']), 'case')} seen in an earlier training {though}" if scores["seen"] else ""
     if scores["dice_mean"] is None:
         why = "both masks are empty in every case" if scores["undefined"] else "no case to judge by"
         return "not scored" if reason == "stopped" else seen or why

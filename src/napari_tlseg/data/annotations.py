@@ -7,7 +7,7 @@ from pathlib import Path
 
 from napari_tlseg.data.case import Case, Dataset, Labels
 from napari_tlseg.data.formats import read_labels, write_labels
-from napari_tlseg.data.formats.opened import NIFTI_SUFFIXES, TIFF_SUFFIXES
+from napari_tlseg.data.formats.opened import DICOM_SUFFIX, NIFTI_SUFFIXES, TIFF_SUFFIXES, suffix_of
 from napari_tlseg.errors import InputError
 
 
@@ -28,9 +28,11 @@ def read_roi(case: Case) -> Labels | None:
 
 
 def mask_path(case: Case, folder: Path) -> Path:
-    """Where the mask of a case goes: a volume keeps its format, a photograph becomes a PNG."""
+    """Where the mask of a case goes: a volume keeps its format, one in DICOM becomes NIfTI, a photograph PNG."""
     name = case.image.name.lower()
     suffix = next((suffix for suffix in (*NIFTI_SUFFIXES, *TIFF_SUFFIXES) if name.endswith(suffix)), ".png")
+    if suffix_of(case.image) == DICOM_SUFFIX:
+        suffix = ".nii.gz" if len(case.geometry.shape) == 3 else ".png"
     return folder / (case.name + suffix)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.formats import IMAGE_SUFFIXES, case_name, count_pages, read_geometry, read_labels
+from napari_tlseg.data.formats.dicom import dicom_files, holds_dicom
 from napari_tlseg.data.formats.masks import check_grid
 from napari_tlseg.data.tables import nfc, read_clicks, read_painted, read_patients, write_clicks
 from napari_tlseg.errors import InputError
@@ -62,10 +63,19 @@ def read_dataset(folder: Path, masks: str = "masks") -> Dataset:
 
 
 def fingerprint(case: Case) -> str:
-    """SHA-256 of the image file's bytes, of a page with `#page`: to recognise an image that was seen before."""
-    with case.image.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of the image file's bytes, of a page with `#page`: to recognise an image that was seen before.
+
+    Of a DICOM series that of its files' digests, whatever the files are called.
+    """
+    if case.image.is_dir():
+        return hashlib.sha256("".join(sorted(map(_digest, dicom_files(case.image)))).encode()).hexdigest()
+    digest = _digest(case.image)
     return digest if case.page is None else f"{digest}#{case.page}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +125,10 @@ def _classes(path: Path, table: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def _read_cases(folder: Path, pages: bool) -> list[Case]:
     images = folder / "images" if (folder / "images").is_dir() else folder
-    cases = [case for path in _image_files(images) for case in _cases_of(path, pages)]
+    paths = sorted([*_image_files(images), *_series(images)], key=lambda path: nfc(path.name))
+    cases = [case for path in paths for case in _cases_of(path, pages)]
+    if not cases and holds_dicom(images):
+        raise InputError("holds DICOM files, not images", images, "put each series in a folder of its own inside")
     if not cases:
         raise InputError("holds no images", images, f"expected files ending in {' '.join(IMAGE_SUFFIXES)}")
     if twice := [name for name, count in Counter(case.name for case in cases).items() if count > 1]:
@@ -140,6 +153,11 @@ def _image_files(folder: Path) -> list[Path]:
         return [path for path in paths if path.name.lower().endswith(IMAGE_SUFFIXES) and path.is_file()]
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", folder, "ask for access to it") from None
+
+
+def _series(folder: Path) -> list[Path]:
+    """The folders of DICOM files; of the others in a plain folder of images, such as masks, nothing is taken."""
+    return [path for path in folder.iterdir() if path.name[0] != "." and path.is_dir() and holds_dicom(path)]
 
 
 def _beside(folder: Path, cases: Iterable[Case], notes: list[str]) -> dict[str, Path]:

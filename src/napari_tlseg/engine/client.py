@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import signal
 import subprocess
 import sys
 import threading
@@ -38,6 +37,7 @@ COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "napari_tlseg.engin
 """Without -P a file of the user's called random.py, in the folder where napari was started, would be imported."""
 PATIENCE = 6.0
 """Seconds that a closing worker has to save what it learned; it takes up to 5 itself."""
+KILLED = -9  # on POSIX, also by a system that runs out of memory
 LAST_WORDS = 4000  # characters of the log
 
 
@@ -127,6 +127,12 @@ class Client:
         return State.DIED if worker.ended else State.RUNNING
 
     @property
+    def pid(self) -> int | None:
+        """Of the worker process, or of the last one that died."""
+        worker = self._worker
+        return None if worker is None else worker.pid
+
+    @property
     def greeting(self) -> Future[Greeting]:
         """What the worker can work with, once it says so; WorkerDied where it ends before."""
         if (worker := self._worker) is None:
@@ -208,6 +214,10 @@ class _Worker:
         self.send(Ask())
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         return self._end is not None
 
@@ -257,7 +267,7 @@ class _Worker:
     def _bury(self, fault: str) -> None:
         """Leave nothing of the process behind, and tell everyone who still waits for it."""
         try:
-            code = self._process.wait(0 if fault else 0.5)
+            code = self._process.wait(0 if fault else PATIENCE if self._closing else 0.5)
         except subprocess.TimeoutExpired:  # it has closed its pipe, or what comes out of it is no use
             self._process.kill()
             code = self._process.wait()
@@ -279,8 +289,8 @@ class _Worker:
     def _obituary(self, code: int) -> str:
         if self._closing:
             return "the job was ended because napari-tlseg was closed; what was saved is intact"
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        why = "perhaps the memory was full" if how == "SIGKILL" else f"{self._log} may say why"
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        why = "perhaps because the memory was full" if code == KILLED else f"{self._log} may say why"
         return f"the worker process ended unexpectedly ({how}), {why}; what was saved is intact, start again"
 
     def _last_words(self) -> str:

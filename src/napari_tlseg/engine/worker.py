@@ -187,10 +187,10 @@ def _why_no_cuda() -> str:
 
     if torch.cuda.is_available():
         return ""
-    if not torch.backends.cuda.is_built():
+    if torch.version.cuda is None and torch.version.hip is None:
         return "this PyTorch was built without CUDA; https://pytorch.org tells how to install one that has it"
     try:
-        torch.cuda.init()
+        torch.empty(0, device="cuda")
     except RuntimeError as error:
         return "PyTorch says: " + str(error).split(". ")[0]
     return "PyTorch finds no GPU that it can use"

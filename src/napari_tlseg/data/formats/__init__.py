@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and NIfTI in and out: a file as an array with its geometry, and labels back on the grid of a file."""
+"""PNG, JPEG, TIFF and NIfTI in and out, DICOM in: an array with its geometry, and labels back on the grid of a file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from napari_tlseg.data.case import Image, Labels
+from napari_tlseg.data.formats.dicom import open_dicom
 from napari_tlseg.data.formats.masks import check_grid, to_grey, to_labels
 from napari_tlseg.data.formats.nifti import open_nifti, write_nifti
 from napari_tlseg.data.formats.opened import (
+    DICOM_SUFFIX,
     IMAGE_SUFFIXES,
     NIFTI_SUFFIXES,
     TIFF_SUFFIXES,
@@ -34,7 +36,7 @@ def case_name(path: Path) -> str:
     >>> case_name(Path("images/a.b.nii.gz"))
     'a.b'
     """
-    ending = next((suffix for suffix in IMAGE_SUFFIXES if path.name.lower().endswith(suffix)), "")
+    ending = next((suffix for suffix in (*IMAGE_SUFFIXES, DICOM_SUFFIX) if path.name.lower().endswith(suffix)), "")
     return path.name[: len(path.name) - len(ending)]
 
 
@@ -71,8 +73,10 @@ def read_labels(path: Path, like: Geometry, classes: int, page: int | None = Non
         return to_labels(path, grey.reshape(like.shape), classes, file.lossy)
 
 
-def write_labels(path: Path, labels: Labels, source: Path, geometry: Geometry, classes: int) -> None:
+def write_labels(path: Path, labels: Labels, source: Path | None, geometry: Geometry, classes: int) -> None:
     """Write a mask on the grid of `source`, the image with this geometry, in the format that `path` names.
+
+    Where there is no such file, the geometry alone says how the mask lies.
 
     NIfTI from NIfTI keeps every header field that says where the voxels lie, bit for bit. TIFF keeps resolution and
     spacing. PNG holds two classes as 0/255, more as they are.
@@ -84,6 +88,8 @@ def write_labels(path: Path, labels: Labels, source: Path, geometry: Geometry, c
         write_nifti(path, labels, source, geometry)
     elif suffix in TIFF_SUFFIXES:
         write_tiff(path, labels, source, geometry)
+    elif suffix == DICOM_SUFFIX:
+        raise InputError("would be a mask in DICOM, which is only read", path, "write a .nii.gz")
     else:
         write_picture(path, labels, classes)
 
@@ -96,6 +102,8 @@ def _open(path: Path, page: int | None) -> Iterator[Opened]:
     with reading(path):
         if suffix in TIFF_SUFFIXES:
             opened = open_tiff(path, page)
+        elif suffix == DICOM_SUFFIX:
+            opened = open_dicom(path)
         else:
             opened = open_nifti(path) if suffix in NIFTI_SUFFIXES else open_picture(path)
         with opened as file:

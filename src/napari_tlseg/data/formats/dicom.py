@@ -78,7 +78,7 @@ def open_dicom(path: Path) -> Iterator[Opened]:
         files.sort(key=lambda file: float(file.heights[0]))
     order = np.argsort(np.concatenate([file.heights for file in files]), kind="stable")
     geometry = _place(path, files, order) if len(order) else _unplaced(files[0])
-    yield Opened(geometry=geometry, values=lambda: _values(files, order).reshape(*geometry.shape, *_channels(files)))
+    yield Opened(geometry=geometry, values=lambda: _values(files, order, geometry))
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -141,6 +141,8 @@ def _read_header(path: Path) -> _File:
     axes, positions = _placed_frames(path, frames) if frames > 1 else (None, np.empty((0, 3)))
     if tag("0020|0032") and tag("0020|0037"):
         positions = np.array([reader.GetOrigin()])[:frames]
+    if reader.GetNumberOfComponents() > 1:  # a photograph, whatever its writer filled in
+        positions = positions[:0]
     if axes is None:
         axes = np.array(reader.GetDirection()).reshape(3, 3)[:, :2]
     x, y = reader.GetSpacing()[:2]
@@ -201,8 +203,8 @@ def _require_one_volume(path: Path, files: Sequence[_File]) -> None:
     if many := next((file for file in files if file.frames > 1), None):
         raise InputError(f"holds {many.path.name}, a volume of its own", path, "put it in a folder of its own")
     if lost := next((file for file in files if not len(file.positions)), None):
-        reason = f"does not say where its slices lie ({lost.path.name} has no position)"
-        raise InputError(reason, path, "export the series again, or convert it to NIfTI")
+        reason = f"is no volume ({lost.path.name} has no position in the body, or is in colour)"
+        raise InputError(reason, path, "export the series again, or give each picture a folder of its own")
     for file in files[1:]:
         if not _alike(files[0], file):
             pair = f"{files[0].path.name}, {file.path.name}"
@@ -261,10 +263,12 @@ def _require_even(path: Path, heights: NDArray[np.float64]) -> None:
     raise InputError(f"{what} {between}", path, "export the whole series again")
 
 
-def _values(files: Sequence[_File], order: NDArray[np.intp]) -> Pixels:
-    """(frames, Y, X, ...)."""
-    array = np.concatenate([_pixels(file.path) for file in files])
-    return array if (np.diff(order) == 1).all() else array[order]
+def _values(files: Sequence[_File], order: NDArray[np.intp], geometry: Geometry) -> Pixels:
+    array: Pixels = np.concatenate([_pixels(file.path) for file in files])
+    if len(geometry.shape) == 2:
+        array = array[0]
+    sorted_already = (np.diff(order) == 1).all()
+    return array if sorted_already else array[order]
 
 
 def _pixels(path: Path) -> Pixels:
@@ -276,10 +280,3 @@ def _pixels(path: Path) -> Pixels:
     bounds = np.iinfo(np.int16)
     small = array.dtype == np.int32 and bounds.min <= array.min() and array.max() <= bounds.max
     return array.astype(np.int16) if small else array
-
-
-def _channels(files: Sequence[_File]) -> tuple[int, ...]:
-    with _decoding(files[0].path) as reader:
-        reader.ReadImageInformation()
-        count = reader.GetNumberOfComponents()
-    return () if count == 1 else (count,)

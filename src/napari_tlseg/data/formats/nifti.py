@@ -64,8 +64,9 @@ def _values(image: Any) -> Pixels:
     return np.ascontiguousarray(array.reshape(_shape(image.shape), order="F").T)
 
 
-def write_nifti(path: Path, labels: Labels, source: Path, geometry: Geometry) -> None:
-    header = _header_of(source, labels) if suffix_of(source) in NIFTI_SUFFIXES else _new_header(labels, geometry)
+def write_nifti(path: Path, labels: Labels, source: Path | None, geometry: Geometry) -> None:
+    known = source is not None and suffix_of(source) in NIFTI_SUFFIXES
+    header = _header_of(source, labels) if source and known else _new_header(labels, geometry)
     with atomic_path(path) as temporary, Opener(temporary, "wb") as stream:
         header.write_to(stream)
         stream.write(labels.tobytes())  # (k, j, i) in C order is (i, j, k) in Fortran order

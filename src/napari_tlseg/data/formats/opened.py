@@ -20,6 +20,8 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 TIFF_SUFFIXES = (".tif", ".tiff")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *TIFF_SUFFIXES, *NIFTI_SUFFIXES)
+"""Of a file that is one case. DICOM is not among them: a folder of such files is a case."""
+DICOM_SUFFIX = ".dcm"
 
 Pixels = NDArray[Any]
 
@@ -38,8 +40,10 @@ class Opened:
 
 
 def suffix_of(path: Path) -> str:
-    """The one of `IMAGE_SUFFIXES` that a file has, in lower case."""
-    for suffix in IMAGE_SUFFIXES:
+    """The one of `IMAGE_SUFFIXES` that a file has, in lower case, or that of DICOM; a folder is one of DICOM files."""
+    if path.is_dir():
+        return DICOM_SUFFIX
+    for suffix in (*IMAGE_SUFFIXES, DICOM_SUFFIX):
         if path.name.lower().endswith(suffix):
             return suffix
     raise InputError("is of a kind that cannot be used", path, "use one of " + " ".join(IMAGE_SUFFIXES))
@@ -51,8 +55,8 @@ def reading(path: Path) -> Iterator[None]:
 
     Of log records the errors count: tifffile logs that the file is cut off, and reads on with fewer pages.
     """
-    if not path.is_file():
-        raise InputError("is a folder, not a file" if path.is_dir() else "does not exist", path, "check the name")
+    if not path.exists():
+        raise InputError("does not exist", path, "check the name")
     complaints: list[str] = []
 
     def hold(record: logging.LogRecord) -> bool:

@@ -129,13 +129,13 @@ def _ome_spacing(xml: str) -> list[float]:
     return [float(about.get(size, 0)) * _MM.get(about.get(f"{size}Unit", "µm"), 0.0) for size in sizes]
 
 
-def write_tiff(path: Path, labels: Labels, source: Path, geometry: Geometry) -> None:
+def write_tiff(path: Path, labels: Labels, source: Path | None, geometry: Geometry) -> None:
     options = _spacing_options(source, geometry)
     with atomic_path(path) as temporary:
         tifffile.imwrite(temporary, labels, photometric="minisblack", compression="zlib", **options)
 
 
-def _spacing_options(source: Path, geometry: Geometry) -> dict[str, Any]:
+def _spacing_options(source: Path | None, geometry: Geometry) -> dict[str, Any]:
     """What `imwrite` is told of spacing: a volume as ImageJ has it, an image per cm, or the source's own words."""
     *depth, y, x = geometry.spacing
     if geometry.unit == "mm" and depth:
@@ -144,7 +144,7 @@ def _spacing_options(source: Path, geometry: Geometry) -> dict[str, Any]:
     if geometry.unit == "mm":
         return {"resolution": (10 / x, 10 / y), "resolutionunit": "CENTIMETER", "metadata": None}
     unknown: dict[str, Any] = {"imagej": True, "metadata": {"axes": "ZYX"}} if depth else {"metadata": None}
-    if suffix_of(source) not in TIFF_SUFFIXES:
+    if source is None or suffix_of(source) not in TIFF_SUFFIXES:
         return unknown
     with reading(source), tifffile.TiffFile(source) as tif:
         page = tif.pages.first
