@@ -6,12 +6,10 @@ import contextlib
 import io
 import os
 import re
-import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, groupby
-from types import FrameType
 from typing import Annotated, Any, Generic, TypeVar
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin make every other program wait
@@ -24,6 +22,7 @@ from napari_tlseg.engine.jobs import Demo, Finetune, Predict, Pretrain, Score
 from napari_tlseg.engine.jobs import Job as AnyJob
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
+from napari_tlseg.journey import interruptible
 from napari_tlseg.telling import Teller, tell_json
 
 Job = TypeVar("Job", bound=AnyJob)
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from napari_tlseg.learn.device import denormals_flushed  # imports torch, which help does not need
 
         control = Control()
-        with denormals_flushed(), _interruptible(control), contextlib.closing(Teller()) as teller:
+        with denormals_flushed(), interruptible(control, _say_stopping), contextlib.closing(Teller()) as teller:
             tell = tell_json if command.json else teller.tell
             for event in command.job.run(control):
                 tell(event)
@@ -134,23 +133,8 @@ def _fail(sentence: str) -> int:
     return 2
 
 
-@contextlib.contextmanager
-def _interruptible(control: Control) -> Iterator[None]:
-    """Ctrl-C once asks the job to end with what it has; a second time ends it at once."""
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if control.stop:
-            raise KeyboardInterrupt
-        control.stop = True
-        tqdm.write(
-            "Stopping after this step; what is done so far is kept. Press Ctrl-C again to stop at once.", sys.stderr
-        )
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _say_stopping() -> None:
+    tqdm.write("Stopping after this step; what is done so far is kept. Press Ctrl-C again to stop at once.", sys.stderr)
 
 
 if __name__ == "__main__":

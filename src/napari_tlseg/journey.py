@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -42,7 +42,7 @@ def finish(job: Job) -> Finished:
     An interrupt (Ctrl-C, a notebook's stop button) ends it with what was learned so far, a second one at once.
     """
     control = Control()
-    with _interruptible(control):
+    with interruptible(control):
         *_, last = job.run(control)
     if not isinstance(last, Finished):
         raise RuntimeError(f"{type(job).__name__} ended without saying so")
@@ -50,11 +50,14 @@ def finish(job: Job) -> Finished:
 
 
 @contextmanager
-def _interruptible(control: Control) -> Iterator[None]:
+def interruptible(control: Control, say: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Ctrl-C once asks the job to end with what it has, and calls `say`; a second time ends it at once."""
+
     def ask(signum: int, frame: FrameType | None) -> None:
         if control.stop:
             raise KeyboardInterrupt
         control.stop = True
+        say()
 
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pytest
@@ -148,6 +150,35 @@ def test_lossless_compression(tmp_path: Path, compressor: str) -> None:
     np.testing.assert_array_equal(read_image(folder).array, HU)
 
 
+def run_lengths(stored: np.ndarray) -> bytes:
+    """RLE of DICOM (PS3.5, annex G): the high bytes, then the low ones, each row as PackBits."""
+    planes = [imagecodecs.packbits_encode(part.astype(np.uint8)) for part in (stored >> 8, stored & 255)]
+    planes = [part + bytes(len(part) % 2) for part in planes]
+    return struct.pack("<16I", 2, 64, 64 + len(planes[0]), *[0] * 13) + b"".join(planes)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [(b"1.2.840.10008.1.2.4.80", imagecodecs.jpegls_encode), (b"1.2.840.10008.1.2.5", run_lengths)],
+    ids=["JPEG-LS", "RLE"],
+)
+def test_what_gdcm_reads_but_does_not_write(
+    tmp_path: Path, syntax: bytes, encode: Callable[[np.ndarray], bytes]
+) -> None:
+    """The stream of a JPEG file exchanged for another one."""
+    path = write_slice(tmp_path / "a.dcm", volume(), 2, compressor="JPEG")
+    header, tag, _ = path.read_bytes().partition(b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff")
+    stored = HU[2].astype(np.int32) + 1024
+    stream = encode(stored.astype(np.uint16))
+    stream += bytes(len(stream) % 2)
+    item = b"\xfe\xff\x00\xe0"
+    pixels = item + struct.pack("<I", 0) + item + struct.pack("<I", len(stream)) + stream
+    assert header.count(b"1.2.840.10008.1.2.4.70") == 1 and tag
+    header = header.replace(b"1.2.840.10008.1.2.4.70", syntax.ljust(22, b"\0"))
+    path.write_bytes(header + tag + pixels + b"\xfe\xff\xdd\xe0" + bytes(4))
+    np.testing.assert_array_equal(read_image(path).array[0], HU[2])
+
+
 @pytest.mark.parametrize("compressor", ["", "JPEG"])
 def test_a_multi_frame_file(tmp_path: Path, compressor: str) -> None:
     """Alone, or in a folder."""
@@ -191,7 +222,8 @@ def test_one_slice_is_a_volume_of_one(tmp_path: Path) -> None:
 
 def test_a_photograph_is_a_picture_in_colour(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 255, (10, 12, 3), dtype=np.uint8)
-    path = write(tmp_path / "eye" / "a.dcm", sitk.GetImageFromArray(colours, isVector=True), {})
+    tags = {"0008|0016": "1.2.840.10008.5.1.4.1.1.77.1.5.1", "0008|0060": "OP"}
+    path = write(tmp_path / "eye" / "a.dcm", sitk.GetImageFromArray(colours, isVector=True), tags)
     found = read_image(path.parent)
     np.testing.assert_array_equal(found.array, colours)
     assert (found.geometry.shape, found.geometry.unit, found.geometry.affine) == ((10, 12), "px", None)

@@ -203,7 +203,7 @@ class Demo(Job):
     """A dataset folder with clicks and masks; by default phantom fundus photographs are drawn."""
     pretrain_steps: int = 300
     """Training steps on the clicks."""
-    steps: int = 150
+    steps: int = 120
     """Training steps of each of the four fine-tunings."""
     size: int = 128
     """Side of the square that the network sees, pixels: small, to be quick."""

@@ -125,8 +125,8 @@ def _look(image: Image) -> dict[str, Any]:
     if image.array.ndim > len(image.geometry.shape):
         return {"rgb": True} if image.array.shape[-1] == 3 else {"channel_axis": image.array.ndim - 1}
     if image.geometry.unit == "mm" and image.array.dtype.kind in "if" and image.array.min() < -500:
-        return {"contrast_limits": LUNG_WINDOW, "colormap": "gray"}
-    return {"colormap": "gray"}
+        return {"contrast_limits": LUNG_WINDOW}
+    return {}
 
 
 def _as_data(layer: Layer | LayerData) -> LayerData:

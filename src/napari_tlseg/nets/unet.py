@@ -37,8 +37,9 @@ class UNet(nn.Module):
         A small target is then not sought everywhere first: the bias alone would take thousands of steps of Adam to
         get there (Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.3).
         """
-        logs = shares.clamp(min=1e-4).log().to(self.decoder.logits.bias)
-        self.decoder.logits.bias.copy_(logs[1:] - logs[:1] if len(shares) == 2 else logs - logs.mean())
+        bias, logs = self.decoder.logits.bias, shares.clamp(min=1e-4).log()
+        assert bias is not None
+        bias.copy_(logs[1:] - logs[:1] if len(shares) == 2 else logs - logs.mean())
 
 
 class Decoder(nn.Module):
