@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import locale
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -86,6 +87,21 @@ def refused(read: Callable[[], object]) -> str:
 def ras(image: sitk.Image, i: int, j: int, k: int) -> np.ndarray:
     """Where SimpleITK says a voxel lies, in RAS+."""
     return np.array([-1, -1, 1]) * image.TransformIndexToPhysicalPoint((i, j, k))
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """Also where a test itself calls GDCM, which sets the locale C."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+def test_reading_leaves_the_locale_as_it_was(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "chest", volume())
+    locale.setlocale(locale.LC_ALL, "C.UTF-8")
+    read_image(folder)
+    assert locale.getencoding() == "UTF-8"
 
 
 def test_a_series_is_a_volume_in_hu_where_it_lies(tmp_path: Path) -> None:

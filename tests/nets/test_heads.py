@@ -42,7 +42,7 @@ def test_it_learns_where_a_spot_is() -> None:
     net, targets = Localizer(make_encoder("unet"), 32), places / 32
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(80):
         optimizer.zero_grad()
         loss = torch.nn.functional.mse_loss(net(images), targets)
         loss.backward()

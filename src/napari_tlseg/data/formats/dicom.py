@@ -6,6 +6,7 @@ slices lie is worked out here from their positions, as GDCM neither misses a sli
 
 from __future__ import annotations
 
+import locale
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -115,7 +116,11 @@ def _is_image(path: Path) -> bool:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[sitk.ImageFileReader]:
-    """A reader of this file that keeps its warnings to itself and complains in a sentence."""
+    """A reader of this file that keeps its warnings to itself and complains in a sentence.
+
+    GDCM leaves the process with the locale C, in which Python opens text files as ASCII: it is put back.
+    """
+    language = locale.setlocale(locale.LC_ALL)
     warn = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     reader = sitk.ImageFileReader()
@@ -128,6 +133,7 @@ def _decoding(path: Path) -> Iterator[sitk.ImageFileReader]:
         raise InputError(reason, path, "export it again, or take it out of the folder") from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(warn)
+        locale.setlocale(locale.LC_ALL, language)
 
 
 def _read_header(path: Path) -> _File:
