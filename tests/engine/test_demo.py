@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from napari_tlseg.data.folder import read_dataset
@@ -42,19 +40,10 @@ def test_what_a_demo_drew_is_drawn_anew(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("write", [write_eyes, write_chests])
-def test_the_last_line_shows_image_and_labels(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = write(tmp_path / "my data")
-    case = read_dataset(data).cases[0]
-    rows = [{"run": "between"}]
-    mask = tmp_path / "demo" / "runs" / "between" / "masks" / case.mask.name
-    mask.parent.mkdir(parents=True)
-    mask.write_bytes(case.mask.read_bytes())
-    _, line = module._next(tmp_path / "demo", case, rows)
-    _, code, *files = shlex.split(line.partition("python ")[2])
-    shown: dict[str, np.ndarray] = {}
-    viewer = SimpleNamespace(add_labels=lambda array: shown.update(labels=array))
-    fake = SimpleNamespace(imshow=lambda array: (shown.update(image=array) or viewer, None), run=lambda: None)
-    monkeypatch.setitem(sys.modules, "napari", fake)
-    monkeypatch.setattr(sys, "argv", ["-c", *files])
-    exec(code, {})
-    assert shown["labels"].shape == shown["image"].shape and shown["labels"].dtype == np.uint8
+def test_the_last_line_names_an_image_and_its_mask(write, tmp_path: Path) -> None:
+    case = read_dataset(write(tmp_path / "my data")).cases[0]
+    _, line = module._next(tmp_path / "demo", case, [{"run": "between"}])
+    python, *arguments = shlex.split(line.partition("napari:")[2])
+    assert (python, arguments[:2]) == (sys.executable, ["-m", "napari_tlseg.gui.show"])
+    assert Path(arguments[2]) == case.image
+    assert Path(arguments[3]) == tmp_path / "demo" / "runs" / "between" / "masks" / case.mask.name

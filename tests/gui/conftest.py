@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import segmentation_models_pytorch  # noqa: F401  it brings Triton, which with Mesa's LLVM crashes if a window came first
 
 if TYPE_CHECKING:
     from napari import Viewer

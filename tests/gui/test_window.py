@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from napari_tlseg.data.annotations import read_mask
+from napari_tlseg.data.folder import read_dataset
+from tiny import write_chests, write_eyes
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
@@ -48,3 +55,18 @@ def test_a_sample_and_its_labels_are_seen(viewer: Viewer, qtbot: QtBot, sample: 
     with_labels = canvas(viewer)
     labels.visible = False
     qtbot.waitUntil(lambda: (canvas(viewer) != with_labels).any(axis=-1).mean() > 0.002)
+
+
+@pytest.mark.parametrize("write", [write_eyes, write_chests])
+def test_an_image_and_its_mask_lie_over_each_other(
+    viewer: Viewer, tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    case = read_dataset(write(tmp_path / "data")).labelled[0]
+    from napari_tlseg.gui.show import show
+
+    show(viewer, case.image, case.mask)
+    image, mask = viewer.layers
+    assert (image._type_string, mask._type_string) == ("image", "labels")
+    np.testing.assert_array_equal(mask.data.reshape(case.geometry.plane_shape), read_mask(case, 256))
+    np.testing.assert_array_equal(mask.scale, image.scale[-mask.ndim :])
+    np.testing.assert_array_equal(mask.translate, image.translate[-mask.ndim :])

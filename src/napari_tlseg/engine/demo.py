@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from shlex import quote
@@ -25,12 +26,6 @@ DRAWN = "phantoms.txt"
 BETWEEN = 1e-3
 ARMS: dict[str, float | None] = {"scratch": None, "plain": 0.0, "between": BETWEEN, "frozen": math.inf}
 """λ of each fine-tuning; None without a source."""
-LOOK = (
-    "import sys, napari; from pathlib import Path; from napari_tlseg.data.formats import read_image; "
-    "image, mask = (read_image(Path(path)).array for path in sys.argv[1:]); "
-    "viewer, _ = napari.imshow(image); viewer.add_labels(mask); napari.run()"
-)
-"""napari's own command line opens all files as layers of one type, and no NIfTI."""
 
 
 def demo(job: Demo, control: Control) -> Iterator[Event]:
@@ -140,7 +135,8 @@ def _row(name: str, strength: float | None, summary: Mapping[str, Any]) -> dict[
 def _next(out: Path, case: Case, rows: list[dict[str, Any]]) -> list[str]:
     done = [row["run"] for row in rows]
     mask = mask_path(case, out / "runs" / ("between" if "between" in done else done[-1]) / "masks")
+    show = f"{quote(sys.executable)} -m napari_tlseg.gui.show"
     return [
         f"Scores are of held-out cases. Masks, overlays and models are in {out / 'runs'}",
-        f'To see an image and its mask in napari:  python -c "{LOOK}" {quote(str(case.image))} {quote(str(mask))}',
+        f"To see an image and its mask in napari:  {show} {quote(str(case.image))} {quote(str(mask))}",
     ]
