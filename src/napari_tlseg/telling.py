@@ -44,8 +44,9 @@ class Teller:
             case Started():
                 self._bar.close()
                 self._shown = {}
-                kind = {"leave": False, "dynamic_ncols": True, "miniters": 1, "disable": None}
-                self._bar = tqdm(total=event.total, desc=event.stage, **kind)
+                self._bar = tqdm(
+                    desc=event.stage, total=event.total, leave=False, dynamic_ncols=True, miniters=1, disable=None
+                )
             case Stepped():
                 self._show(loss=event.loss)
                 self._bar.update(event.step - self._bar.n)
