@@ -53,7 +53,7 @@ class Settings:
     """Side of the square that the network sees, pixels."""
     encoder: str = "unet"
     device: str = "cpu"
-    steps: int = 60
+    steps: int = 150
     """Training steps before."""
     busy: bool = False
     """Measure ours with and without a busy neighbour, at two waiting policies of OpenMP."""
@@ -80,6 +80,7 @@ def train(settings: Settings, dataset: Dataset, recipe: Recipe) -> Segmenter:
     samples = [each for case in dataset for each in mask_samples(case, recipe, settings.size, classes)]
     task = Segment(samples, [], recipe.augment, 8, classes, pick_loss("auto", classes))
     model = UNet(make_encoder(settings.encoder, len(samples[0].image)), classes)
+    model.expect(task.shares)
     model.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
     for _ in fit(model, task, optimizer, Schedule(steps=settings.steps), precision=precision, seed=settings.seed):
