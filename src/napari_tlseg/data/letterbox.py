@@ -26,8 +26,8 @@ class Letterbox:
     @property
     def inner(self) -> tuple[int, int]:
         """(Y, X) of the picture within the square."""
-        longest = max(self.shape)
-        return tuple(max(1, round(side * self.size / longest)) for side in self.shape)  # type: ignore[return-value]
+        (y, x), longest = self.shape, max(self.shape)
+        return max(1, round(y * self.size / longest)), max(1, round(x * self.size / longest))
 
     @property
     def corner(self) -> tuple[int, int]:

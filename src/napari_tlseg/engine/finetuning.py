@@ -18,7 +18,7 @@ from napari_tlseg.engine.scoring import score_run, summarize_validation
 from napari_tlseg.engine.source import Source
 from napari_tlseg.events import Control, Event, Finished
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
-from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.metrics import Score, summarize
 from napari_tlseg.learn.objectives import Segment, pick_loss
@@ -66,7 +66,7 @@ def _settle(job: Finetune) -> _Setting:
     encoder = source.make(material.channels)
     sha256 = source.sha256(encoder)
     model = UNet(encoder, len(material.dataset.classes))
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settle(model, device)
     anchored = source.name != "none"
     anchor = Anchor(model.encoder, job.strength) if anchored else None
     norm = job.norm if anchored else "target"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from napari_tlseg.data.annotations import mask_path, read_roi, write_mask
 from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.folder import read_dataset
@@ -16,7 +14,7 @@ from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.running import Stopped, noted, require_writable
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Reason, Started, Visited
-from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.predict import Segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet
@@ -89,7 +87,7 @@ def _segmenter(job: Predict, checkpoint: Checkpoint) -> Segmenter:
     model = load_model(checkpoint)
     if not isinstance(model, UNet):
         raise InputError("holds a localizer, which finds centres and no masks", checkpoint.path, "fine-tune it first")
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settle(model, device)
     return Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
 
 

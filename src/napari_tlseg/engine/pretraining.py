@@ -12,7 +12,7 @@ from napari_tlseg.engine.jobs import Pretrain
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples, require_free
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
-from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.objectives import Localize, Segment, pick_loss
 from napari_tlseg.nets.checkpoint import Provenance, save
@@ -37,7 +37,7 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     yield from noted(material.notes)
     samples = yield from read_samples(material, annotation, control, keep_held_out=True)
     model, objective, optimizer = (_localize if job.task == "localize" else _segment)(job, encoder, material, samples)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settle(model, device)
     provenance = _provenance(job, material, samples)
 
     def keep(outcome: Outcome, final: Mapping[str, float] | None = None) -> str:
