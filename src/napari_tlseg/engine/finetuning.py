@@ -120,7 +120,7 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
         setting.optimizer,
         Schedule(steps=job.steps, patience=job.patience),
         anchor=setting.anchor,
-        norm=setting.provenance.norm,  # type: ignore[arg-type]
+        norm=setting.provenance.norm,
         precision=setting.precision,
         seed=job.seed,
         control=control,

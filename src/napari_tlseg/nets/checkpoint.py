@@ -24,6 +24,7 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.nets.encoders import Encoder, blank_encoder
 from napari_tlseg.nets.heads import Localizer
 from napari_tlseg.nets.unet import UNet
+from napari_tlseg.options import Norm
 
 REMEDY = "give a model or source written by napari-tlseg"
 
@@ -54,7 +55,7 @@ class Provenance:
     strength: float = 0.0
     """λ; ∞ is `"inf"` in JSON."""
     solver: str = "stable"
-    norm: str = "target"
+    norm: Norm = "target"
     init: str = "none"
     """What the encoder began with: `none`, `imagenet`, the name of a weights file, or `source`."""
     source_sha256: str | None = None

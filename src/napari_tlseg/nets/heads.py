@@ -17,8 +17,8 @@ class Localizer(nn.Module):
 
     Hu et al.: encoder arm, its deepest feature flattened, fully connected, linear. Two things are added. A 1×1
     convolution thins the feature to 32 channels first; its resolution stays, as that carries the place. And
-    batch-norm precedes every ReLU: without it RMSprop's first steps leave the fully connected units dead, and the
-    localizer says the mean of the clicks for ever. Dropout is the encoder's. The output is not squashed: the mean of
+    batch-norm precedes every ReLU: without it RMSprop stayed at the mean of the clicks at a learning rate of 3e-4 and
+    1e-3 (at 1e-4 it learned). Dropout is the encoder's. The output is not squashed: the mean of
     the targets, about the middle, is where it starts.
     """
 
