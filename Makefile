@@ -5,7 +5,7 @@ ready := .venv/ready
 export OMP_WAIT_POLICY := PASSIVE
 unexport QT_API
 
-.PHONY: help demo test lint types build clean
+.PHONY: help demo test lint types docs build clean
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
@@ -22,6 +22,9 @@ lint: $(ready)  ## style, and the plugin manifest
 
 types: $(ready)  ## mypy --strict
 	$(bin)/mypy
+
+docs: $(ready)  ## the pictures of docs/, in a real napari window on synthetic images (some minutes)
+	@sh scripts/on_screen.sh $(bin)/python docs/pictures.py
 
 build: $(ready)  ## the wheel and the source archive, in dist/
 	$(bin)/python -m build

@@ -101,7 +101,7 @@ def test_finetune_says_lambda_drift_and_scores(eyes: Path, clicks: Path, tmp_pat
     assert summary["sha256"] == provenance(tmp_path / "run" / "model.safetensors")["sha256"]
     assert len(summary["cases"]) == 2 and len(summary["validation"]["cases"]) == 1
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"model.safetensors", "job.json", "events.jsonl", "scores.csv", "summary.json", "overlays"}
+    assert names == {"model.safetensors", "job.json", "events.jsonl", "scores.csv", "summary.json", "overlays", "masks"}
     assert len(list((tmp_path / "run" / "overlays").iterdir())) == 3
 
 
@@ -152,6 +152,15 @@ def test_predict_takes_single_files_and_the_model_file(eyes: Path, model: Path, 
     images = [eyes / "images" / f"eye{number}.png" for number in (1, 2)]
     run("predict", *images, "--model", model / "model.safetensors", "--out", tmp_path, "--device", "cpu")
     assert {path.name for path in tmp_path.iterdir()} == {"eye1.png", "eye2.png", "model.json"}
+
+
+def test_locate_says_how_many_centres(eyes: Path, clicks: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "deep" / "centres.csv"
+    run("locate", eyes, "--model", clicks, "--out", out, "--device", "cpu")
+    assert capsys.readouterr() == (f"8 of 8 centres are in {out}\n", "")
+    rows = read_table(out)
+    assert [row["image"] for row in rows] == [f"eye{number}.png" for number in range(8)]
+    assert all(0 <= float(row["y"]) <= 47 and 0 <= float(row["x"]) <= 63 for row in rows)
 
 
 def test_volumes_of_several_classes_from_end_to_end(tmp_path: Path, capsys: Capture) -> None:
@@ -215,6 +224,10 @@ def test_demo_names_the_mask_of_a_volume(tmp_path: Path, capsys: Capture) -> Non
         (
             Finished(reason="stopped", out=Path("m"), summary={"masks": 3, "cases": 8}),
             ["Stopped, as you asked.", "3 of 8 masks are in m"],
+        ),
+        (
+            Finished(reason="stopped", out=Path("c.csv"), summary={"centres": 8, "cases": 19}),
+            ["Stopped, as you asked.", "8 of 19 centres are in c.csv"],
         ),
         (
             Finished(reason="stopped", out=Path("demo"), summary={"rows": [], "next": []}),
@@ -317,6 +330,10 @@ def test_json_of_every_command(eyes: Path, clicks: Path, tmp_path: Path, capsys:
     events = events_of(capsys)
     assert events[-1]["summary"] == {"masks": 8, "cases": 8}
     assert all(Path(event["path"]).is_file() for event in events if event.get("path"))
+    run("locate", eyes, "--model", clicks, "--out", tmp_path / "centres.csv", "--json", "--device", "cpu")
+    events = events_of(capsys)
+    assert [event["event"] for event in events] == ["Started", *["Visited"] * 8, "Finished"]
+    assert events[-1]["summary"] == {"centres": 8, "cases": 8} and events[-1]["out"] == str(tmp_path / "centres.csv")
     run("score", tmp_path / "masks", eyes, "--json")
     assert events_of(capsys)[-1]["summary"].keys() == {"training", "validation", "held-out"}
 
@@ -337,7 +354,8 @@ def test_help_lists_the_commands(capsys: Capture) -> None:
         main(["--help"])
     out, err = capsys.readouterr()
     assert end.value.code == 0 and err == ""
-    assert all(name in out for name in ("demo", "pretrain", "finetune", "predict", "score"))
+    assert all(name in out for name in ("demo", "pretrain", "finetune", "predict", "locate", "score"))
+    assert "estimate" not in out
 
 
 def test_help_of_a_command(capsys: Capture) -> None:
@@ -360,10 +378,13 @@ def test_the_flag_that_keeps_what_is_outside_says_so(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("", "Expected one of {demo, pretrain, finetune, predict, score}; see napari-tlseg --help"),
+        ("", "Expected one of {demo, pretrain, finetune, predict, locate, score, launch}; see napari-tlseg --help"),
         ("finetunee x", "Unrecognized options: finetunee, x; see napari-tlseg --help"),
         ("finetune", "Missing from napari-tlseg finetune: DATA, --out PATH; see napari-tlseg finetune --help"),
         ("score a", "Missing from napari-tlseg score: DATA; see napari-tlseg score --help"),
+        ("locate x --out y", "Missing from napari-tlseg locate: --model PATH; see napari-tlseg locate --help"),
+        ("locate x --model m --out y --size 3", "locate has no --size (an option of demo, finetune, pretrain); "
+         "see napari-tlseg locate --help"),
         ("predict x --out y", "Missing from napari-tlseg predict: --model PATH; see napari-tlseg predict --help"),
         ("finetune x --out", "Missing value for argument '--out'; see napari-tlseg finetune --help"),
         (

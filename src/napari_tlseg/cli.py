@@ -10,15 +10,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, groupby
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin make every other program wait
 
 import tyro
 from tqdm import tqdm
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from napari_tlseg.engine.jobs import Demo, Finetune, Predict, Pretrain, Score
+from napari_tlseg.engine.jobs import Demo, Finetune, Locate, Predict, Pretrain, Score
 from napari_tlseg.engine.jobs import Job as AnyJob
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
@@ -37,14 +38,35 @@ class Command(Generic[Job]):
     """Print every event as a line of JSON, for other programs."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Open napari with the workbench: click, train, review, export."""
+
+    data: Annotated[Positional[Path | None], arg(metavar="DATA", help_behavior_hint="")] = None
+    """A folder of images to begin with."""
+
+    def run(self) -> None:
+        """Until the window is closed."""
+        if self.data is not None and not self.data.is_dir():
+            raise InputError("there is no such folder", self.data, "name a folder of images")
+        try:
+            from napari_tlseg.gui.workbench import launch
+        except ImportError as error:
+            raise InputError(f"napari cannot open a window ({error})", remedy=INSTALL) from None
+        launch(self.data)
+
+
 Commands = (
     Annotated[Command[Demo], subcommand("demo", description=Demo.__doc__)]
     | Annotated[Command[Pretrain], subcommand("pretrain", description=Pretrain.__doc__)]
     | Annotated[Command[Finetune], subcommand("finetune", description=Finetune.__doc__)]
     | Annotated[Command[Predict], subcommand("predict", description=Predict.__doc__)]
+    | Annotated[Command[Locate], subcommand("locate", description=Locate.__doc__)]
     | Annotated[Command[Score], subcommand("score", description=Score.__doc__)]
+    | Annotated[Launch, subcommand("launch", description=Launch.__doc__)]
 )
-NAMES = {job.__name__.lower() for job in (Demo, Pretrain, Finetune, Predict, Score)}
+NAMES = {each.__name__.lower() for each in (Demo, Pretrain, Finetune, Predict, Locate, Score, Launch)}
+INSTALL = "pip install 'napari-tlseg[all]' brings what a window needs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a screen without λ shows ?
     try:
         command = parse(arguments)
+        if isinstance(command, Launch):
+            command.run()
+            return 0
         from napari_tlseg.learn.device import denormals_flushed  # imports torch, which help does not need
 
         control = Control()
@@ -71,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse(arguments: Sequence[str] | None = None) -> Command[Any]:
+def parse(arguments: Sequence[str] | None = None) -> Command[Any] | Launch:
     """The command that the arguments name; help is printed by tyro, an error becomes one line."""
     complaint = io.StringIO()
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from napari_tlseg.engine.jobs import Finetune, Job, Predict, Pretrain, Score
+from napari_tlseg.engine.jobs import Finetune, Job, Locate, Predict, Pretrain, Score
 from napari_tlseg.events import Control, Finished
 
 
@@ -29,6 +29,11 @@ def predict(data: Path | str | Iterable[Path | str], model: Path | str, out: Pat
     """Write a mask for every image: of a folder, a file, or several; `options` are the fields of `Predict`."""
     paths = (data,) if isinstance(data, Path | str) else data
     return finish(Predict(data=tuple(map(Path, paths)), model=Path(model), out=Path(out), **options))
+
+
+def locate(data: Path | str, model: Path | str, out: Path | str, **options: Any) -> Finished:
+    """Write where a localizer sees the target's centre in each image; `options` are the fields of `Locate`."""
+    return finish(Locate(data=Path(data), model=Path(model), out=Path(out), **options))
 
 
 def score(predictions: Path | str, data: Path | str, **options: Any) -> Finished:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+Format = Literal["auto", "png", "tiff", "nifti"]
 Loss = Literal["dice", "cross-entropy", "both"]
 Norm = Literal["target", "source"]
 """Whose batch-norm statistics the encoder uses."""

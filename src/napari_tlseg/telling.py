@@ -90,6 +90,8 @@ def finished_lines(event: Finished) -> Iterator[str]:
         yield from _demo_lines(event)
     elif "masks" in summary:
         yield f"{summary['masks']} of {summary['cases']} masks are in {event.out}"
+    elif "centres" in summary:
+        yield f"{summary['centres']} of {summary['cases']} centres are in {event.out}"
     elif "task" in summary:
         learned = "clicks" if summary["task"] == "localize" else "masks"
         yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"

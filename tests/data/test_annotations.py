@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from dataclasses import replace
 
 import nibabel as nib
@@ -10,8 +12,9 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from napari_tlseg.data.annotations import mask_path, read_mask, read_roi, write_mask, write_masks
+from napari_tlseg.data.annotations import mask_path, read_mask, read_roi, verify_mask, write_mask, write_masks
 from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.data.formats import read_geometry
 from napari_tlseg.errors import InputError
 
 ODD = np.array([[0, 0, -2.0, 7], [-1.0, 0, 0, 3], [0, -3.0, 0, -5], [0, 0, 0, 1]])  # i posterior, j inferior, k left
@@ -130,3 +133,118 @@ def test_each_page_of_a_stack_gets_its_own_mask(tmp_path):
     write_masks(read_dataset(tmp_path), masks, tmp_path / "masks")
     for case in read_dataset(tmp_path):
         assert (read_mask(case, 2)[0] == masks[case.name]).all()
+
+
+@pytest.fixture
+def stack(tmp_path):
+    """A volume in TIFF: (Z, Y, X) of 3, 0.5 and 0.25 mm."""
+    (tmp_path / "images").mkdir()
+    about = {"axes": "ZYX", "spacing": 3.0, "unit": "mm"}
+    array = np.zeros((5, 12, 20), np.uint8)
+    tifffile.imwrite(tmp_path / "images" / "ct.tif", array, imagej=True, resolution=(4, 2), metadata=about)
+    return read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "format", "mask"),
+    [
+        ("a.jpg", "png", "case.png"),
+        ("a.jpg", "tiff", "case.tif"),
+        ("a.jpg", "nifti", "case.nii.gz"),
+        ("a.tiff", "tiff", "case.tiff"),
+        ("a.tiff", "png", "case.png"),
+        ("a.tif", "nifti", "case.nii.gz"),
+        ("a.NII", "nifti", "case.nii"),
+        ("a.nii.gz", "nifti", "case.nii.gz"),
+        ("a.nii.gz", "tiff", "case.tif"),
+    ],
+)
+def test_a_mask_has_the_format_that_was_asked_for(photos, tmp_path, image, format, mask):
+    case = replace(photos.cases[0], name="case", image=tmp_path / image)
+    assert mask_path(case, tmp_path, format) == tmp_path / mask
+
+
+def test_png_holds_no_volume(volume, tmp_path):
+    with pytest.raises(InputError, match=r"ct\.nii\.gz: is a volume, which PNG cannot hold; choose --format nifti or"):
+        mask_path(volume.cases[0], tmp_path, "png")
+
+
+def test_a_photograph_as_nifti_lies_as_it_did(photos, tmp_path):
+    labels = labels_of((1, 12, 20))
+    written = nib.load(write_mask(photos["a"], labels, tmp_path, 3, "nifti"))
+    assert (np.asarray(written.dataobj).T == labels[0]).all()
+    assert (written.affine == np.diag([-1, -1, 1, 1])).all()
+
+
+def test_a_stack_as_nifti_has_its_spacing_and_shows_the_same_planes(stack, tmp_path):
+    labels = labels_of((5, 12, 20))
+    path = write_mask(stack["ct"], labels, tmp_path, 3, "nifti")
+    written = nib.load(path)
+    assert (written.affine == np.diag([-0.25, -0.5, 3, 1])).all() and written.header.get_xyzt_units()[0] == "mm"
+    assert (read_geometry(path).to_planes(np.asarray(written.dataobj).T) == labels).all()
+    assert (read_mask(stack["ct"], 3, path) == labels).all()
+
+
+@pytest.mark.parametrize("format", ["auto", "tiff", "nifti"])
+@pytest.mark.parametrize("data", ["photos", "stack", "volume"])
+def test_what_was_written_is_found_again(data, format, tmp_path, request):
+    for case in request.getfixturevalue(data):
+        labels = labels_of(case.geometry.plane_shape)
+        verify_mask(write_mask(case, labels, tmp_path / "masks", 3, format), case, labels, 3)
+
+
+def another_voxel(path, case):
+    labels = labels_of(case.geometry.plane_shape)
+    labels[-1, -1, -1] = (labels[-1, -1, -1] + 1) % 3
+    write_mask(case, labels, path.parent, 3, {".nii": "nifti", ".tif": "tiff", ".png": "png"}[path.suffixes[0]])
+
+
+def half(path, case):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def gone(path, case):
+    path.unlink()
+
+
+def a_bit_further(path, case):
+    """The smallest step along x that the header can take."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    (x,) = struct.unpack_from("<f", content, 292)  # the last of srow_x
+    struct.pack_into("<f", content, 292, np.nextafter(np.float32(x), np.float32(100)))
+    path.write_bytes(gzip.compress(content))
+    assert 0 < nib.load(path).affine[0, 3] - ODD[0, 3] < 1e-6
+
+
+def a_bit_thicker(path, case):
+    thick = replace(case, geometry=replace(case.geometry, spacing=(3.001, 0.5, 0.25)))
+    write_mask(thick, labels_of(case.geometry.plane_shape), path.parent, 3, "tiff")
+
+
+def a_row_less(path, case):
+    Pillow.fromarray(labels_of((11, 20))).save(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "format", "spoil", "why"),
+    [
+        ("photos", "a", "png", another_voxel, "holds other labels than were written"),
+        ("photos", "a", "png", a_row_less, "is 11 × 20 pixels, its image 12 × 20"),
+        ("photos", "a", "png", half, "cannot be read"),
+        ("photos", "a", "tiff", gone, "does not exist"),
+        ("photos", "a", "nifti", another_voxel, "holds other labels"),
+        ("stack", "ct", "tiff", another_voxel, "holds other labels"),
+        ("stack", "ct", "tiff", a_bit_thicker, r"has the spacing \(3\.001, .*, its image \(3\.0,"),
+        ("volume", "ct", "nifti", another_voxel, "holds other labels"),
+        ("volume", "ct", "nifti", a_bit_further, "has another affine than its image"),
+        ("volume", "ct", "nifti", half, "cannot be read"),
+    ],
+)
+def test_what_is_found_otherwise_is_not_to_be_trusted(data, name, format, spoil, why, tmp_path, request):
+    case = request.getfixturevalue(data)[name]
+    labels = labels_of(case.geometry.plane_shape)
+    path = write_mask(case, labels, tmp_path / "masks", 3, format)
+    verify_mask(path, case, labels, 3)
+    spoil(path, case)
+    with pytest.raises(InputError, match=f"{path.name}: is not to be trusted: read back, it {why}"):
+        verify_mask(path, case, labels, 3)

@@ -499,7 +499,8 @@ def test_labels_come_back_as_they_were_written(tmp_path: Path, source: str, suff
         assert written.spacing[-count:] == pytest.approx(geometry.spacing[-count:])
     if suffix.startswith(".nii") and source.startswith(("tiff", "png")):
         assert written.affine is not None
-        np.testing.assert_allclose(np.diag(written.affine)[: len(geometry.shape)], geometry.spacing[::-1])
+        signs = (-1, -1, 1)[: len(geometry.shape)]  # to the left, to posterior, to superior
+        np.testing.assert_allclose(np.diag(written.affine)[: len(signs)], np.multiply(signs, geometry.spacing[::-1]))
     empty = np.zeros_like(labels)
     write_labels(mask, empty, image, geometry, classes)
     assert not read_labels(mask, geometry, classes).any()

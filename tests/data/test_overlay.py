@@ -9,13 +9,16 @@ from PIL import Image
 
 from napari_tlseg.data import overlay
 from napari_tlseg.data.overlay import (
+    DIFFERENCES,
     FN,
     FP,
     PALETTES,
     TN,
     TP,
+    Counts,
     caption,
     confusion_map,
+    confusion_planes,
     describe,
     displayable,
     paint,
@@ -51,6 +54,27 @@ def test_a_wrong_class_is_missed_for_one_and_false_for_the_other():
     assert (confusion_map(truth, prediction, 1), confusion_map(truth, prediction, 2)) == (FN, FP)
 
 
+@given(label_images, label_images, st.integers(1, 2), st.none() | st.sets(st.integers(0, 2)))
+def test_planes_are_counted_where_there_is_a_truth(truth, prediction, label, painted):
+    confusion, counts = confusion_planes(truth, prediction, label, painted)
+    expected = confusion_map(truth, prediction, label)
+    assert (confusion.dtype, len(counts)) == (np.uint8, 3)
+    for index, (plane, found) in enumerate(zip(confusion, counts, strict=True)):
+        if painted is None or index in painted:
+            assert (plane == expected[index]).all()
+            tally = np.bincount(plane.ravel(), minlength=4)
+            assert found == Counts(tp=tally[TP], fp=tally[FP], fn=tally[FN])
+        else:
+            assert found is None and not plane.any()
+
+
+def test_dice_is_of_the_sum_of_planes_and_undefined_without_a_target():
+    planes = [Counts(tp=3, fp=1), Counts(), Counts(fn=1)]
+    assert [each.dice for each in planes] == [6 / 7, None, 0]
+    assert sum(planes, Counts()) == Counts(tp=3, fp=1, fn=1)
+    assert sum(planes, Counts()).dice == 0.75
+
+
 def test_classic_colours_are_those_of_the_paper():
     assert PALETTES["classic"] == (BLACK, RED, YELLOW, GREEN)
     painted = paint(np.full((1, 4), 90, np.uint8), ALL_FOUR, alpha=1)
@@ -64,12 +88,14 @@ def test_colour_blind_colours_are_those_of_okabe_and_ito():
 
 @pytest.mark.parametrize("deficiency", [DEUTERANOPIA, PROTANOPIA])
 def test_the_safe_palette_is_better_told_apart_without_red_green_vision(deficiency):
-    def nearest(palette):
-        linear = (np.array(PALETTES[palette][1:]) / 255) ** 2.2
+    def nearest(colours):
+        linear = (np.array(colours[1:]) / 255) ** 2.2
         seen = np.clip(linear @ np.array(deficiency).T, 0, 1) ** (1 / 2.2)
         return min(np.linalg.norm(a - b) for a, b in combinations(seen, 2))
 
-    assert nearest("colour-blind") > max(0.3, nearest("classic"))
+    for palettes in (PALETTES, DIFFERENCES):
+        assert nearest(palettes["colour-blind"]) > 0.3
+    assert nearest(PALETTES["colour-blind"]) > nearest(PALETTES["classic"])
 
 
 def test_alpha_mixes_image_and_colour():

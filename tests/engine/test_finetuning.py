@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from napari_tlseg import journey
+from napari_tlseg.cli import main
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.engine import finetuning
 from napari_tlseg.engine.jobs import Finetune
@@ -18,7 +23,8 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Stepped
 from napari_tlseg.nets.checkpoint import read_provenance
 from napari_tlseg.nets.encoders import make_encoder
-from tiny import write_eyes
+from napari_tlseg.nets.unet import UNet
+from tiny import FAST, write_chests, write_eyes
 
 TINY: dict[str, Any] = {"steps": 2, "size": 32, "batch": 2, "device": "cpu"}
 
@@ -86,3 +92,198 @@ def test_the_first_event_comes_before_any_image_is_hashed(
     next(events)
     assert not hashed
     events.close()  # type: ignore[attr-defined]
+
+
+# warm starts
+
+
+@pytest.fixture(scope="module")
+def source(eyes: Path) -> Path:
+    journey.pretrain(eyes, eyes / "clicks.safetensors", **TINY)
+    return eyes / "clicks.safetensors"
+
+
+@pytest.fixture(scope="module")
+def start(eyes: Path, source: Path) -> Path:
+    """A run that has learned something, and gone away from its source."""
+    journey.finetune(eyes, eyes / "start", source, **{**TINY, "steps": 40, "batch": 4}, strength=0)
+    return eyes / "start"
+
+
+def losses(run: Path) -> list[float]:
+    events = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+    return [event["loss"] for event in events if event["event"] == "Stepped"]
+
+
+def tensors(model: Path, prefix: str = "") -> dict[str, Tensor]:
+    file = model / "model.safetensors" if model.is_dir() else model
+    return {name: tensor for name, tensor in load_file(file).items() if name.startswith(prefix)}
+
+
+def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("given", ["start", "start/model.safetensors"])
+def test_a_warm_start_goes_on_where_the_first_run_ended(
+    given: str, eyes: Path, source: Path, start: Path, tmp_path: Path
+) -> None:
+    options = {**TINY, "steps": 3, "batch": 4}
+    last = journey.finetune(eyes, tmp_path / "warm", source, start=eyes / given, strength=0, **options)
+    (warm, *_), first = losses(tmp_path / "warm"), losses(start)
+    assert warm < 0.6 * first[0] and warm < 1.3 * np.mean(first[-5:])
+    assert last.summary["start"] == "start" and last.summary["start_sha256"] == read_summary(start)["sha256"]
+    assert last.summary["source"] == "clicks.safetensors"
+    record = read_provenance(tmp_path / "warm" / "model.safetensors")
+    assert record.init == "start" and record.source_sha256 == last.summary["source_sha256"]
+
+
+def test_the_drift_of_a_warm_start_is_measured_from_the_source(
+    eyes: Path, source: Path, start: Path, tmp_path: Path
+) -> None:
+    journey.finetune(eyes, tmp_path / "warm", source, start=start, strength=0, learning_rate=1e-12, **TINY)
+    drift = read_summary(start)["drift"]
+    assert drift > 0.01 and read_summary(tmp_path / "warm")["drift"] == pytest.approx(drift, rel=1e-4)
+
+
+def test_a_warm_start_with_the_frozen_encoder_has_that_of_the_source(
+    eyes: Path, source: Path, start: Path, tmp_path: Path
+) -> None:
+    journey.finetune(eyes, tmp_path / "warm", source, start=start, strength=math.inf, **TINY)
+    assert alike(tensors(tmp_path / "warm", "encoder."), tensors(source, "encoder."))
+    assert not alike(tensors(start, "encoder."), tensors(source, "encoder."))
+
+
+@pytest.mark.parametrize("norm", ["source", "target"])
+def test_whose_statistics_a_warm_start_has(norm: str, eyes: Path, source: Path, start: Path, tmp_path: Path) -> None:
+    """With norm=source those of the source, though the earlier run had its own; weights are the earlier run's."""
+    options: dict[str, Any] = {**TINY, "steps": 1, "learning_rate": 1e-12}
+    journey.finetune(eyes, tmp_path / "warm", source, start=start, strength=0, norm=norm, **options)
+    found, of_source, of_start = (tensors(path, "encoder.") for path in (tmp_path / "warm", source, start))
+    for name, tensor in found.items():
+        if "running_mean" in name:
+            assert torch.equal(tensor, of_source[name]) == (norm == "source")
+        elif name.endswith("weight"):
+            torch.testing.assert_close(tensor, of_start[name])
+
+
+def test_the_decoder_of_a_warm_start_is_not_told_anew_what_to_expect(
+    eyes: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(UNet, "expect", lambda *given: pytest.fail("the bias was overwritten"))
+    journey.finetune(eyes, tmp_path / "warm", start=start, **TINY)
+
+
+def test_without_a_source_all_is_as_in_the_earlier_run(tmp_path: Path) -> None:
+    """Encoder, recipe and size; nothing is said, and the images alone would get others."""
+    eyes = write_eyes(tmp_path / "eyes", channels=3)
+    options: dict[str, Any] = {"steps": 1, "batch": 2, "device": "cpu"}
+    journey.finetune(eyes, tmp_path / "start", encoder="resnet18", recipe="fundus", size=64, **options)
+    last = journey.finetune(eyes, tmp_path / "warm", start=tmp_path / "start", **options)
+    assert [last.summary[key] for key in ("encoder", "recipe", "size")] == ["resnet18", "fundus", 64]
+    assert last.summary["drift"] is None and last.summary["source"] == "none"
+    said = (tmp_path / "warm" / "events.jsonl").read_text()
+    assert "Goes on from start, with recipe fundus and images of 64 pixels." in said
+    last = journey.finetune(eyes, tmp_path / "own", start=tmp_path / "start", size=32, **options)
+    assert [last.summary[key] for key in ("recipe", "size")] == ["fundus", 32]
+
+
+def test_a_start_that_began_with_foreign_weights_needs_them_no_more(eyes: Path, tmp_path: Path) -> None:
+    """Its body takes three channels, the images have one."""
+    save_file(make_encoder("resnet18", 3).body.state_dict(), tmp_path / "imagenet.safetensors")
+    journey.finetune(eyes, tmp_path / "start", tmp_path / "imagenet.safetensors", encoder="resnet18", **TINY)
+    journey.finetune(eyes, tmp_path / "warm", start=tmp_path / "start", **TINY)
+    last = journey.finetune(
+        eyes, tmp_path / "held", tmp_path / "imagenet.safetensors", start=tmp_path / "start", **TINY
+    )
+    assert last.summary["encoder"] == "resnet18" and last.summary["drift"] > 0
+
+
+def test_recipe_and_size_of_the_start_go_before_those_of_the_source(eyes: Path, source: Path, tmp_path: Path) -> None:
+    journey.finetune(eyes, tmp_path / "start", source, **{**TINY, "size": 64})
+    last = journey.finetune(eyes, tmp_path / "warm", source, start=tmp_path / "start", **{**TINY, "size": None})
+    assert last.summary["size"] == 64 and read_provenance(source).size == 32
+
+
+def test_what_the_start_saw_is_remembered_and_marked(tmp_path: Path) -> None:
+    """After a new draw of the parts: held-out cases that it learned from are in no mean."""
+    eyes = write_eyes(tmp_path / "eyes")
+    parts = ["training"] * 6 + ["validation", "held-out"]
+    for out, options in (("start", {}), ("warm", {"start": tmp_path / "start"})):
+        rows = [f"eye{number},{part}" for number, part in enumerate(parts)]
+        (eyes / "split.csv").write_text("\n".join(["case,part", *rows]) + "\n")
+        last = journey.finetune(eyes, tmp_path / out, **TINY, **options)
+        parts.reverse()
+    assert last.summary["seen"] == last.summary["cases"] == ["eye0"] and last.summary["scored"] == 0
+    assert len(read_provenance(tmp_path / "warm" / "model.safetensors").seen) == 8
+    said = (tmp_path / "warm" / "events.jsonl").read_text()
+    assert "1 of 1 held-out cases were seen by the source or the start: their scores are marked" in said
+
+
+def test_a_start_that_does_not_fit_is_refused_in_a_sentence(
+    eyes: Path, source: Path, start: Path, tmp_path: Path
+) -> None:
+    colour, chests = write_eyes(tmp_path / "colour", channels=3), write_chests(tmp_path / "chests")
+    wide = tmp_path / "wide"
+    journey.finetune(eyes, wide, encoder="resnet18", **TINY)
+    for data, options, why in (
+        (eyes, {"start": source}, "holds a localizer, which finds centres and no masks"),
+        (
+            eyes,
+            {"start": start, "encoder": "resnet18"},
+            "holds encoder unet, this run has resnet18; start from another",
+        ),
+        (eyes, {"start": wide, "source": source}, "holds encoder resnet18, this run has unet"),
+        (colour, {"start": start, "recipe": "plain"}, "takes images of 1 channels, these have 3"),
+        (
+            chests,
+            {"start": start},
+            "knows the classes background, target, these masks have background, lung, infection",
+        ),
+        (eyes, {"start": tmp_path / "nowhere"}, "there is no such model file"),
+    ):
+        with pytest.raises(InputError, match=why):
+            finetune = Finetune(data=data, out=tmp_path / "run", **TINY, **options)
+            list(finetune.run())
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_start_whose_shapes_are_not_those_of_the_source(eyes: Path, start: Path, tmp_path: Path) -> None:
+    """The same encoder by name, but its body takes another number of channels."""
+    save_file(make_encoder("resnet18", 3).body.state_dict(), tmp_path / "imagenet.safetensors")
+    journey.finetune(eyes, tmp_path / "scratch", encoder="resnet18", **TINY)
+    with pytest.raises(InputError, match="its weights have other shapes than those of the source"):
+        options = {**TINY, "start": tmp_path / "scratch"}
+        journey.finetune(eyes, tmp_path / "run", tmp_path / "imagenet.safetensors", **options)
+
+
+@pytest.mark.parametrize("role", ["start", "source"])
+def test_a_run_may_be_replaced_by_the_one_that_it_leads_to(role: str, eyes: Path, start: Path, tmp_path: Path) -> None:
+    """It is read before it is set aside; where the new one fails it is back."""
+    run = tmp_path / "run"
+    journey.finetune(eyes, run, start=start, **TINY)
+    before, first = tensors(run), read_summary(run)
+    options = {**TINY, role: run, "overwrite": True}
+    with pytest.raises(InputError, match="already holds a run"):
+        journey.finetune(eyes, run, **{**options, "overwrite": False})
+    mask = eyes / "masks" / "eye0.png"
+    good = mask.read_bytes()
+    mask.write_bytes(good[:50])
+    try:
+        with pytest.raises(InputError, match=r"eye0\.png"):
+            journey.finetune(eyes, run, **options)
+    finally:
+        mask.write_bytes(good)
+    assert alike(tensors(run), before) and read_summary(run) == first
+    last = journey.finetune(eyes, run, **options, learning_rate=1e-12)
+    assert last.summary[role] == "run" and last.summary[f"{role}_sha256"] == first["sha256"]
+    for name, tensor in tensors(run, "encoder.").items():
+        if name.endswith("weight"):
+            torch.testing.assert_close(tensor, before[name])
+
+
+def test_start_on_the_command_line(eyes: Path, source: Path, start: Path, tmp_path: Path) -> None:
+    words = ["finetune", eyes, "--source", source, "--start", start, "--out", tmp_path / "run", "--lambda", "8", *FAST]
+    assert main([str(word) for word in words]) == 0
+    assert read_summary(tmp_path / "run")["start"] == "start"
+    assert json.loads((tmp_path / "run" / "job.json").read_text())["start"] == str(start)

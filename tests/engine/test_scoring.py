@@ -128,3 +128,35 @@ def test_planes_with_gaps_are_no_body(
     assert last.summary["dice_mean"] == 1
     assert (last.summary["hd95_mean"] is not None) == measured
     assert captions and all(sorted(numbers) == list(painted) for numbers in captions)
+
+
+def test_a_run_keeps_the_masks_that_it_scored_and_takes_others_of_its_model(
+    eyes: Path, source: Path, masks: Path, run: Path, tmp_path: Path
+) -> None:
+    finish(Finetune(data=eyes, out=tmp_path / "run", source=source, **TINY))
+    summary, kept = read_summary(tmp_path / "run"), tmp_path / "run" / "masks"
+    scored = [*summary["validation"]["cases"], *summary["cases"]]
+    assert {path.name for path in kept.iterdir()} == {*(f"{case}.png" for case in scored), "model.json"}
+    assert json.loads((kept / "model.json").read_text())["sha256"] == summary["sha256"]
+    for case in scored:
+        assert (kept / f"{case}.png").read_bytes() == (masks / f"{case}.png").read_bytes(), "as predict writes them"
+
+    model = {"data": (eyes,), "model": tmp_path / "run", "out": kept, "device": "cpu"}
+    with pytest.raises(InputError, match=f"{len(scored)} of the masks exist already"):
+        finish(Predict(**model))
+    others = tuple(sorted({f"eye{number}" for number in range(8)} - set(scored)))
+    finish(Predict(**model, cases=others))
+    assert len(list(kept.glob("*.png"))) == 8
+    *_, last = Score(predictions=kept, data=eyes).run()
+    assert isinstance(last, Finished)
+    assert last.summary["held-out"]["dice_mean"] == summary["dice_mean"] is not None
+
+
+def test_masks_of_an_earlier_run_go_with_it(eyes: Path, tmp_path: Path) -> None:
+    finish(Finetune(data=eyes, out=tmp_path / "run", **TINY))
+    mine = tmp_path / "run" / "masks" / "eye9.png"
+    mine.write_text("of the earlier model")
+    first = read_summary(tmp_path / "run")["sha256"]
+    finish(Finetune(data=eyes, out=tmp_path / "run", overwrite=True, **{**TINY, "seed": 1}))
+    card = json.loads((tmp_path / "run" / "masks" / "model.json").read_text())
+    assert card["sha256"] == read_summary(tmp_path / "run")["sha256"] != first and not mine.exists()

@@ -236,5 +236,5 @@ def test_a_kill_leaves_a_model_that_loads_and_a_run_that_can_be_replaced(eyes: P
     assert run("finetune", eyes, "--out", out, *FAST) == 2, "not without --overwrite"
     assert run("finetune", eyes, "--out", out, *FAST, "--overwrite") == 0
     assert read_summary(out)["steps"] == load(out / "model.safetensors").provenance.steps == 2
-    whole = {"model.safetensors", "job.json", "events.jsonl", "scores.csv", "summary.json", "overlays"}
+    whole = {"model.safetensors", "job.json", "events.jsonl", "scores.csv", "summary.json", "overlays", "masks"}
     assert names(out) - {".writing-x1y2-model.safetensors"} == whole

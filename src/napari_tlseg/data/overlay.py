@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,36 @@ PALETTES: dict[str, tuple[RGB, RGB, RGB, RGB]] = {
 """Colours of TN (not painted), FP, FN, TP: green, red and yellow as in Sagie et al., fig. 2, or vermillion, yellow and
 sky blue of Okabe and Ito, told apart without red-green vision."""
 
+DIFFERENCES: dict[str, tuple[RGB, RGB, RGB, RGB]] = {
+    "classic": ((0, 0, 0), (255, 0, 255), (0, 255, 255), (255, 255, 255)),
+    "colour-blind": ((0, 0, 0), (230, 159, 0), (86, 180, 233), (255, 255, 255)),
+}
+"""Of two predictions A and B: neither (not painted), only A, only B, both. None of them is the truth, so none is red or
+green: magenta, cyan and white, or orange, sky blue and white."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many pixels of one class are right and wrong."""
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    @classmethod
+    def of(cls, confusion: NDArray[np.uint8]) -> Counts:
+        tp, fp, fn = (int(np.count_nonzero(confusion == code)) for code in (TP, FP, FN))
+        return cls(tp=tp, fp=fp, fn=fn)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(tp=self.tp + other.tp, fp=self.fp + other.fp, fn=self.fn + other.fn)
+
+    @property
+    def dice(self) -> float | None:
+        """2 TP / (2 TP + FP + FN); None where the class is in neither mask."""
+        size = 2 * self.tp + self.fp + self.fn
+        return 2 * self.tp / size if size else None
+
 
 def confusion_map(truth: Labels, prediction: Labels, label: int = 1) -> NDArray[np.uint8]:
     """TN, FP, FN or TP of each pixel for one class. Of several classes a pixel of the wrong one is an FN of the true
@@ -39,6 +70,21 @@ def confusion_map(truth: Labels, prediction: Labels, label: int = 1) -> NDArray[
     """
     given, true = (np.asarray(labels == label).view(np.uint8) for labels in (prediction, truth))
     return given | true << np.uint8(1)
+
+
+def confusion_planes(
+    truth: Labels, prediction: Labels, label: int = 1, painted: Collection[int] | None = None
+) -> tuple[NDArray[np.uint8], list[Counts | None]]:
+    """`confusion_map` of (N, Y, X), and the counts of each plane.
+
+    Planes that are not `painted` (None: all are) have no truth: all TN, and no counts.
+    """
+    confusion = np.zeros(truth.shape, np.uint8)
+    counts: list[Counts | None] = [None] * len(truth)
+    for index in range(len(truth)) if painted is None else painted:  # by planes: they stay in the processor's cache
+        confusion[index] = confusion_map(truth[index], prediction[index], label)
+        counts[index] = Counts.of(confusion[index])
+    return confusion, counts
 
 
 def worst_plane(confusion: NDArray[np.uint8]) -> int:
@@ -106,11 +152,10 @@ def describe(confusion: NDArray[np.uint8], palette: str = "classic") -> list[tup
     >>> "".join(word for word, colour in describe(np.array([[0, 1, 2, 3]], np.uint8)))
     'TP 1   FP 1   FN 1   Dice 0.500'
     """
-    counts = np.bincount(confusion.ravel(), minlength=4).tolist()
-    size = 2 * counts[TP] + counts[FP] + counts[FN]
-    dice = f"{2 * counts[TP] / size:.3f}" if size else "-"
-    named = (("TP", TP), ("FP", FP), ("FN", FN))
-    return [*((f"{name} {counts[code]}   ", PALETTES[palette][code]) for name, code in named), (f"Dice {dice}", WHITE)]
+    counts = Counts.of(confusion)
+    dice = "-" if counts.dice is None else f"{counts.dice:.3f}"
+    named = (("TP", TP, counts.tp), ("FP", FP, counts.fp), ("FN", FN, counts.fn))
+    return [*((f"{name} {count}   ", PALETTES[palette][code]) for name, code, count in named), (f"Dice {dice}", WHITE)]
 
 
 def write_overlay(

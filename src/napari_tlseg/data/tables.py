@@ -81,23 +81,33 @@ def nfc(name: str) -> str:
 
 def write_clicks(folder: Path, clicks: Mapping[str, tuple[float, ...]]) -> None:
     """Replace clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, `()` for no target visible."""
-    if not writable(folder):
-        raise InputError("is read-only, the clicks cannot be kept there", folder, "choose a project folder")
-    header = CLICKS_3D if any(len(point) == 3 for point in clicks.values()) else CLICKS
-    width = len(header) - 1
-    rows = [(name, *[""] * (width - len(point)), *map(_shortest, point)) for name, point in clicks.items()]
-    write_rows(folder / "clicks.csv", header, rows)
+    _require_writable(folder, "the clicks")
+    write_points(folder / "clicks.csv", clicks)
 
 
 def read_clicks(folder: Path, cases: Iterable[Case]) -> dict[str, tuple[float, ...]]:
+    """Case name → click, from clicks.csv."""
+    return read_points(folder / "clicks.csv", cases)
+
+
+def write_points(path: Path, points: Mapping[str, tuple[float, ...]]) -> None:
+    """A table like clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, or `()`."""
+    header = CLICKS_3D if any(len(point) == 3 for point in points.values()) else CLICKS
+    width = len(header) - 1
+    rows = [(name, *[""] * (width - len(point)), *map(_shortest, point)) for name, point in points.items()]
+    write_rows(path, header, rows)
+
+
+def read_points(path: Path, cases: Iterable[Case]) -> dict[str, tuple[float, ...]]:
+    """Case name → point, from what `write_points` wrote; empty where there is no file."""
     by_key = {case.key: case for case in cases}
-    clicks: dict[str, tuple[float, ...]] = {}
-    for row in read_rows(folder / "clicks.csv", CLICKS, CLICKS_3D):
+    points: dict[str, tuple[float, ...]] = {}
+    for row in read_rows(path, CLICKS, CLICKS_3D):
         case = _known(row, by_key)
-        if case.name in clicks:
+        if case.name in points:
             raise row.error(f"{row['image']} appears twice", "keep one target per image")
-        clicks[case.name] = _point(row, case)
-    return clicks
+        points[case.name] = _point(row, case)
+    return points
 
 
 def _point(row: Row, case: Case) -> tuple[float, ...]:
@@ -155,8 +165,27 @@ def read_painted(folder: Path, cases: Iterable[Case]) -> dict[str, tuple[int, ..
     return {name: tuple(sorted(planes)) for name, planes in painted.items()}
 
 
+def write_painted(folder: Path, painted: Mapping[str, Iterable[int]]) -> None:
+    """Replace labelled.csv: `Case.key` → the slices that are fully painted, as `Geometry.stored_plane` counts them.
+
+    A volume without any is refused: one that the table does not name counts as painted throughout.
+    """
+    _require_writable(folder, "what is painted")
+    slices = {name: sorted(set(stored)) for name, stored in painted.items()}
+    if nothing := next((name for name, stored in slices.items() if not stored), ""):
+        reason = f"without a painted slice of {nothing}, all of its slices would count as painted"
+        raise InputError(reason, folder / "labelled.csv", "mark a slice as painted, or delete the mask")
+    rows = [(name, z) for name, stored in slices.items() for z in stored]
+    write_rows(folder / "labelled.csv", ("image", "z"), rows)
+
+
 def extent(geometry: Geometry) -> str:
     return " × ".join(map(str, geometry.shape))
+
+
+def _require_writable(folder: Path, what: str) -> None:
+    if not writable(folder):
+        raise InputError(f"is read-only, {what} cannot be kept there", folder, "choose a project folder")
 
 
 def _header(path: Path, cells: list[str], headers: Sequence[Sequence[str]], expected: str) -> list[str]:

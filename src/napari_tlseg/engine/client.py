@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
-from napari_tlseg.engine.jobs import Job
+from napari_tlseg.engine.jobs import Estimate, Job
 from napari_tlseg.engine.messages import (
     Ask,
     Failed,
@@ -159,7 +159,10 @@ class Client:
         return handle
 
     def close(self) -> None:
-        """Stop all jobs and end the worker, in a few seconds at most: it is asked, then terminated, then killed."""
+        """Stop all jobs and end the worker: at once where nothing is to be saved, else in a few seconds at most.
+
+        It is asked, then terminated, then killed.
+        """
         with self._lock:
             worker = self._worker
             if worker is not None and worker.listener is threading.current_thread():
@@ -238,7 +241,10 @@ class _Worker:
     def close(self) -> None:
         self._closing = True
         self.send(Quit())
-        for insist, patience in ((None, PATIENCE), (self._process.terminate, 1), (self._process.kill, 1)):
+        with self._lock:
+            at_work = any(not isinstance(handle.job, Estimate) for handle in self._handles.values())
+        grace = PATIENCE if at_work else 0  # it hears nothing while it imports torch
+        for insist, patience in ((None, grace), (self._process.terminate, 1), (self._process.kill, 1)):
             if insist is not None:
                 insist()
             self.listener.join(patience)

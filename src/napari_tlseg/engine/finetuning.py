@@ -13,9 +13,11 @@ import torch
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.predicting import load_run
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
 from napari_tlseg.engine.scoring import score_run, summarize_validation
-from napari_tlseg.engine.source import Source
+from napari_tlseg.engine.source import MODEL, Source
+from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
@@ -23,8 +25,10 @@ from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.metrics import Score, summarize
 from napari_tlseg.learn.objectives import Segment, pick_loss
 from napari_tlseg.learn.predict import Segmenter
-from napari_tlseg.nets.checkpoint import Provenance, save
+from napari_tlseg.nets.checkpoint import Checkpoint, Provenance, load_encoder, save
+from napari_tlseg.nets.encoders import Encoder
 from napari_tlseg.nets.unet import UNet
+from napari_tlseg.options import Norm
 
 
 def finetune(job: Finetune, control: Control) -> Iterator[Event]:
@@ -49,6 +53,7 @@ class _Setting:
     """All that is known before the first image is prepared."""
 
     source: Source
+    start: Checkpoint | None
     material: Material
     model: UNet
     anchor: Anchor | None
@@ -59,19 +64,24 @@ class _Setting:
 
 
 def _settle(job: Finetune) -> _Setting:
+    """Everything is read here, before an earlier run is set aside: it may be the source or the start of this one."""
     device = pick_device(job.device)
-    source = Source.find(job.source, job.encoder)
-    material = gather(job, "mask", source.recipe, source.size)
+    start = None if job.start is None else load_run(job.start)
+    source = Source.find(job.source, job.encoder or (start.provenance.encoder if start else None))
+    material = _gather(job, source, start)
     torch.manual_seed(job.seed)
-    encoder = source.make(material.channels)
+    encoder = _encoder(source, start, material.channels)
     sha256 = source.sha256(encoder)
     model = UNet(encoder, len(material.dataset.classes))
     settle(model, device)
     anchored = source.name != "none"
     anchor = Anchor(model.encoder, job.strength) if anchored else None
     norm = job.norm if anchored else "target"
+    if start is not None:
+        _warm(model, start, norm)
     return _Setting(
         source=source,
+        start=start,
         material=material,
         model=model,
         anchor=anchor,
@@ -86,13 +96,65 @@ def _settle(job: Finetune) -> _Setting:
             size=material.size,
             solver=job.solver,
             norm=norm,
-            init=source.init,
+            init="start" if start else source.init,
             source_sha256=sha256,
             trained_on=material.dataset.folder.resolve().name,
             seed=job.seed,
         ),
         notes=(*material.notes, *([] if anchored else ["No source: λ has nothing to hold the encoder to."])),
     )
+
+
+def _gather(job: Finetune, source: Source, start: Checkpoint | None) -> Material:
+    """With the recipe and the size that the decoder of the start knows, or else the encoder of the source."""
+    if start is None:
+        return gather(job, "mask", source.recipe, source.size)
+    known = start.provenance
+    recipe, size = known.recipe if job.recipe == "auto" else job.recipe, job.size or known.size
+    material = gather(replace(job, recipe=recipe, size=size), "mask")
+    _require_fit(start, source, material)
+    note = f"Goes on from {_name(start)}, with recipe {recipe} and images of {size} pixels."
+    return replace(material, notes=(*material.notes, note))
+
+
+def _require_fit(start: Checkpoint, source: Source, material: Material) -> None:
+    """InputError where the earlier model is none for this source and these images; one target may have any name."""
+    held, classes = start.provenance, material.dataset.classes
+    encoder = source.checkpoint.provenance.encoder if source.checkpoint else source.encoder_name
+    named_alike = held.classes == classes or len(held.classes) == len(classes) == 2
+    if held.encoder != encoder:
+        raise _unfit(start, f"holds encoder {held.encoder}, this run has {encoder}")
+    if held.in_channels != material.channels:
+        raise _unfit(start, f"takes images of {held.in_channels} channels, these have {material.channels}")
+    if not named_alike:
+        raise _unfit(start, f"knows the classes {', '.join(held.classes)}, these masks have {', '.join(classes)}")
+
+
+def _unfit(start: Checkpoint, reason: str) -> InputError:
+    return InputError(reason, start.path, "start from another run, or without --start")
+
+
+def _encoder(source: Source, start: Checkpoint | None, channels: int) -> Encoder:
+    """That of the source, which the anchor remembers; without one its weights do not matter where there is a start."""
+    if start is not None and source.name == "none":
+        return load_encoder(start, in_channels=channels)
+    return source.make(channels)
+
+
+def _warm(model: UNet, start: Checkpoint, norm: Norm) -> None:
+    """Give the model the weights of an earlier run, but with `norm` source leave the encoder its statistics."""
+    statistics = {name: buffer.clone() for name, buffer in model.encoder.named_buffers()}
+    try:
+        model.load_state_dict(start.tensors)
+    except RuntimeError as error:
+        raise _unfit(start, "its weights have other shapes than those of the source") from error
+    if norm == "source":
+        model.encoder.load_state_dict(statistics, strict=False)
+
+
+def _name(start: Checkpoint) -> str:
+    """Of the run folder, or of a file that lies elsewhere."""
+    return (start.path.resolve().parent if start.path.name == MODEL else start.path).name
 
 
 def _optimizer(job: Finetune, model: UNet, anchor: Anchor | None) -> torch.optim.Optimizer:
@@ -105,7 +167,8 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
     began = time.monotonic()
     yield from noted(setting.notes)
     samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
-    seen = tuple(sorted(samples.seen | setting.source.seen))
+    before = setting.source.seen.union(setting.start.provenance.seen if setting.start else ())
+    seen = tuple(sorted(samples.seen | before))
 
     def keep(outcome: Outcome) -> str:
         strength = outcome.strengths[-1][1] if outcome.strengths else 0.0
@@ -113,7 +176,8 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
         return save(run.model, setting.model, facts)
 
     objective = _objective(job, setting, samples)
-    setting.model.expect(objective.shares)
+    if setting.start is None:  # whose decoder knows them
+        setting.model.expect(objective.shares)
     training = fit(
         setting.model,
         objective,
@@ -129,8 +193,9 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
     sha256 = keep(outcome)
     seconds = time.monotonic() - began
     segmenter = Segmenter(setting.model, setting.provenance, precision=setting.precision)
-    known = frozenset(name for name, found in samples.fingerprints.items() if found in setting.source.seen)
-    scores = yield from score_run(segmenter, setting.material, known, run, control)
+    known = frozenset(name for name, found in samples.fingerprints.items() if found in before)
+    by = "the source or the start" if setting.start else "the source"
+    scores = yield from score_run(segmenter, setting.material, known, run, control, by)
     if control.stop:
         outcome.reason = "stopped"
     summary = _summary(setting, outcome, scores) | {"sha256": sha256, "seconds": seconds}
@@ -152,6 +217,7 @@ def _summary(setting: _Setting, outcome: Outcome, scores: list[Score]) -> dict[s
         "drift": setting.anchor.drift() if setting.anchor else None,
         "source": setting.source.name,
         "source_sha256": facts.source_sha256,
+        **({"start": _name(setting.start), "start_sha256": setting.start.sha256} if setting.start else {}),
         **{name: getattr(facts, name) for name in ("encoder", "solver", "norm", "recipe", "size", "seed")},
         "reason": outcome.reason,
         "steps": outcome.steps,

@@ -18,7 +18,7 @@ from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
-from napari_tlseg.options import Loss, Norm, Precision, Solver
+from napari_tlseg.options import Format, Loss, Norm, Precision, Solver
 
 Task = Literal["localize", "segment"]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
@@ -139,6 +139,8 @@ class Finetune(Training):
     """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
+    start: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None
+    """Go on from an earlier run's weights, encoder and decoder; λ still holds the encoder to the source."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -162,6 +164,10 @@ class Predict(Job):
     """A run folder, or its model.safetensors."""
     out: Path
     """Folder for the masks."""
+    cases: Annotated[tuple[str, ...], arg(metavar="CASE...", help_behavior_hint="")] = ()
+    """Only these cases, by name; by default all."""
+    format: Format = "auto"
+    """Of the files: auto writes volumes as they came (DICOM as NIfTI), photographs as PNG; PNG holds no volume."""
     clean: Cleaning = field(default_factory=Postprocess)
     overwrite: bool = False
     """Replace masks that are there already."""
@@ -170,6 +176,38 @@ class Predict(Job):
         from napari_tlseg.engine.predicting import predict
 
         return predict(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locate(Job):
+    """Write where a localizer sees the target's centre in each image: proposals to be accepted, not clicks."""
+
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """Dataset folder."""
+    model: Path
+    """A source that was pretrained on clicks."""
+    out: Path
+    """Where to write the centres, a table like clicks.csv."""
+    overwrite: bool = False
+    """Replace a file of that name."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.locating import locate
+
+        return locate(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Job):
+    """Take a few steps of a training on noise, to say how long all of it will last; nothing is written."""
+
+    of: Pretrain | Finetune
+    """The training as it would be submitted; its own device and seed count."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.estimating import estimate
+
+        return estimate(self, control)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_tlseg.data.annotations import mask_path, read_roi, write_mask
+from napari_tlseg.data.annotations import mask_path, read_roi, verify_mask, write_mask
 from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import case_name, read_geometry, read_image
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.running import Stopped, noted, require_writable
+from napari_tlseg.engine.source import MODEL
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Reason, Started, Visited
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.predict import Segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet
+from napari_tlseg.options import Format
 
 CARD = "model.json"
 """Beside the masks: what the model is that made them, and which cases it was trained on."""
 
 
 def predict(job: Predict, control: Control) -> Iterator[Event]:
-    """Write one mask per case, a whole file or none."""
-    cases, notes = _cases(job.data)
+    """Write one mask per case, a whole file or none, and read it back."""
+    cases, notes = _cases(job)
+    targets = [mask_path(case, job.out, job.format) for case in cases]
     _refuse_true_masks(job, cases)
-    checkpoint = load(job.model / "model.safetensors" if job.model.is_dir() else job.model)
+    _refuse_images(targets, cases)
+    checkpoint = load_run(job.model)
     segmenter = _segmenter(job, checkpoint)
-    _require_free(job.out, [mask_path(case, job.out) for case in cases], job.overwrite)
+    _require_free(job.out, targets, job.overwrite)
     _require_one_model(job, checkpoint)
     yield from noted(notes)
     if len(cases) > 1:
@@ -43,11 +47,31 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
             break
         if not written:
             write_card(job.out / CARD, checkpoint)
-        path = write_mask(case, labels, job.out, classes)
+        path = keep_mask(case, labels, job.out, classes, job.format)
         written += 1
         yield Visited(case=case.name, path=path)
     reason: Reason = "done" if written == len(cases) else "stopped"
     yield Finished(reason=reason, out=job.out, summary={"masks": written, "cases": len(cases)})
+
+
+def load_run(path: Path) -> Checkpoint:
+    """The model of a run, named by its folder or its file; InputError where it is a localizer."""
+    checkpoint = load(path / MODEL if path.is_dir() else path)
+    if checkpoint.provenance.task != "segment":
+        reason = "holds a localizer, which finds centres and no masks"
+        raise InputError(reason, checkpoint.path, "fine-tune it first")
+    return checkpoint
+
+
+def keep_mask(case: Case, labels: Labels, folder: Path, classes: int, format: Format = "auto") -> Path:
+    """Write the labels (N, Y, X) of a case; a file that does not read back the same is removed, and named."""
+    path = write_mask(case, labels, folder, classes, format)
+    try:
+        verify_mask(path, case, labels, classes)
+    except InputError:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def segment(segmenter: Segmenter, case: Case, control: Control) -> Labels:
@@ -85,30 +109,33 @@ def _segmenter(job: Predict, checkpoint: Checkpoint) -> Segmenter:
     """The model, on the job's device."""
     device = pick_device(job.device)
     model = load_model(checkpoint)
-    if not isinstance(model, UNet):
-        raise InputError("holds a localizer, which finds centres and no masks", checkpoint.path, "fine-tune it first")
+    assert isinstance(model, UNet)
     settle(model, device)
     return Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
 
 
-def _cases(paths: tuple[Path, ...]) -> tuple[list[Case], tuple[str, ...]]:
-    if not paths:
+def _cases(job: Predict) -> tuple[list[Case], tuple[str, ...]]:
+    """Those of the job's data that it names, and what is to be said of the folders."""
+    if not job.data:
         raise InputError("no image was named", remedy="name a dataset folder or image files")
-    cases: list[Case] = []
-    notes: list[str] = []
-    for path in paths:
-        if not path.exists():
-            raise InputError("does not exist", path, "name a dataset folder or image files")
-        if path.is_dir():
-            dataset = read_dataset(path)
-            cases += dataset.cases
-            notes += dataset.notes
-        else:
-            cases.append(Case(name=case_name(path), image=path, geometry=read_geometry(path)))
+    found, notes = zip(*map(_cases_of, job.data), strict=True)
+    cases = [case for some in found for case in some]
     names = [case.name for case in cases]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if unknown := next((name for name in job.cases if name not in names), None):
+        raise InputError(f"there is no case '{unknown}'", job.data[0], f"its cases have names like '{names[0]}'")
+    chosen = [case for case in cases if not job.cases or case.name in job.cases]
+    if twice := next((case.name for case in chosen if names.count(case.name) > 1), None):
         raise InputError(f"two images are both case '{twice}'", remedy="predict them into different folders")
-    return cases, tuple(notes)
+    return chosen, tuple(note for some in notes for note in some)
+
+
+def _cases_of(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    if not path.exists():
+        raise InputError("does not exist", path, "name a dataset folder or image files")
+    if path.is_dir():
+        dataset = read_dataset(path)
+        return dataset.cases, dataset.notes
+    return (Case(name=case_name(path), image=path, geometry=read_geometry(path)),), ()
 
 
 def _refuse_true_masks(job: Predict, cases: list[Case]) -> None:
@@ -119,6 +146,13 @@ def _refuse_true_masks(job: Predict, cases: list[Case]) -> None:
         raise InputError(
             "is where the true masks are, predictions would be learned from", job.out, "choose another --out"
         )
+
+
+def _refuse_images(targets: list[Path], cases: list[Case]) -> None:
+    """Not even with `overwrite`."""
+    images = {case.image.resolve() for case in cases}
+    if lost := next((target for target in targets if target.resolve() in images), None):
+        raise InputError("is an image, which its mask would replace", lost, "choose another --out")
 
 
 def _require_one_model(job: Predict, checkpoint: Checkpoint) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,28 +16,31 @@ from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.objectives import Localize, Segment, pick_loss
 from napari_tlseg.nets.checkpoint import Provenance, save
-from napari_tlseg.nets.encoders import Encoder, make_encoder
+from napari_tlseg.nets.encoders import make_encoder
 from napari_tlseg.nets.heads import Localizer
 from napari_tlseg.nets.unet import UNet
 
-Task = tuple[Localizer | UNet, Localize | Segment, torch.optim.Optimizer]
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Setting:
+    """All that is known before the first image is prepared."""
+
+    material: Material
+    annotation: Annotation
+    model: Localizer | UNet
+    optimizer: torch.optim.Optimizer
+    precision: torch.dtype
 
 
 def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     """Train a localizer or a U-Net from `job.init`, and keep the best weights on validation cases."""
-    if job.out.suffix != ".safetensors":
-        raise InputError("is not the name of a source", job.out, "let it end in .safetensors")
-    require_free(job.out, job.overwrite)
-    device = pick_device(job.device)
-    precision = pick_precision(job.precision, device)
-    annotation: Annotation = "click" if job.task == "localize" else "mask"
-    material = gather(job, annotation)
-    torch.manual_seed(job.seed)
-    encoder = make_encoder(job.encoder, material.channels, job.init)
+    setting = settle_job(job)
+    material, model = setting.material, setting.model
     yield from noted(material.notes)
-    samples = yield from read_samples(material, annotation, control, keep_held_out=True)
-    model, objective, optimizer = (_localize if job.task == "localize" else _segment)(job, encoder, material, samples)
-    settle(model, device)
+    samples = yield from read_samples(material, setting.annotation, control, keep_held_out=True)
+    objective = make_objective(job, material, samples)
+    if isinstance(model, UNet) and isinstance(objective, Segment):
+        model.expect(objective.shares)
     provenance = _provenance(job, material, samples)
 
     def keep(outcome: Outcome, final: Mapping[str, float] | None = None) -> str:
@@ -45,6 +48,7 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
         return save(job.out, model, replace(provenance, steps=outcome.steps, scores=scores))
 
     schedule = Schedule(steps=job.steps, patience=job.patience)
+    optimizer, precision = setting.optimizer, setting.precision
     training = fit(model, objective, optimizer, schedule, precision=precision, seed=job.seed, control=control)
     outcome = yield from follow(training, job.steps, control, keep)
     final = evaluate(model, objective, samples.held_out, precision)
@@ -58,18 +62,40 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     yield Finished(reason=outcome.reason, out=job.out, summary=summary)
 
 
-def _localize(job: Pretrain, encoder: Encoder, material: Material, samples: Samples) -> Task:
-    model = Localizer(encoder, material.size)
-    objective = Localize(samples.training, samples.validation, material.recipe.augment, job.batch)
-    return model, objective, torch.optim.RMSprop(model.parameters(), job.learning_rate)
+def settle_job(job: Pretrain) -> Setting:
+    """Refuse what cannot be done, read the folder's headers and build the network; writes nothing."""
+    if job.out.suffix != ".safetensors":
+        raise InputError("is not the name of a source", job.out, "let it end in .safetensors")
+    require_free(job.out, job.overwrite)
+    device = pick_device(job.device)
+    annotation: Annotation = "click" if job.task == "localize" else "mask"
+    material = gather(job, annotation)
+    torch.manual_seed(job.seed)
+    encoder, classes = make_encoder(job.encoder, material.channels, job.init), len(material.dataset.classes)
+    model = Localizer(encoder, material.size) if job.task == "localize" else UNet(encoder, classes)
+    settle(model, device)
+    return Setting(
+        material=material,
+        annotation=annotation,
+        model=model,
+        optimizer=_optimizer(job, model),
+        precision=pick_precision(job.precision, device),
+    )
 
 
-def _segment(job: Pretrain, encoder: Encoder, material: Material, samples: Samples) -> Task:
-    classes = len(material.dataset.classes)
-    model, loss = UNet(encoder, classes), pick_loss(job.loss, classes)
-    objective = Segment(samples.training, samples.validation, material.recipe.augment, job.batch, classes, loss)
-    model.expect(objective.shares)
-    return model, objective, torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
+def _optimizer(job: Pretrain, model: Localizer | UNet) -> torch.optim.Optimizer:
+    if isinstance(model, Localizer):
+        return torch.optim.RMSprop(model.parameters(), job.learning_rate)
+    return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
+
+
+def make_objective(job: Pretrain, material: Material, samples: Samples) -> Localize | Segment:
+    """What is to be learned from the samples."""
+    augment, classes = material.recipe.augment, len(material.dataset.classes)
+    if job.task == "localize":
+        return Localize(samples.training, samples.validation, augment, job.batch)
+    loss = pick_loss(job.loss, classes)
+    return Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
 
 
 def _provenance(job: Pretrain, material: Material, samples: Samples) -> Provenance:

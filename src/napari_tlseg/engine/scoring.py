@@ -16,13 +16,13 @@ from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.data.run import RunFolder, write_scores
 from napari_tlseg.data.split import Part, read_split
 from napari_tlseg.engine import jobs
-from napari_tlseg.engine.predicting import CARD, segment
+from napari_tlseg.engine.predicting import CARD, keep_mask, load_run, segment
 from napari_tlseg.engine.running import Material, Stopped, require_free
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Started, Visited
 from napari_tlseg.learn.metrics import Score, score_case, summarize
 from napari_tlseg.learn.predict import Segmenter
-from napari_tlseg.nets.checkpoint import read_card
+from napari_tlseg.nets.checkpoint import read_card, write_card
 
 SEEN = {
     "validation": "a λ chosen on them leans towards large values",
@@ -32,28 +32,37 @@ SEEN = {
 
 
 def score_run(
-    segmenter: Segmenter, material: Material, known: frozenset[str], run: RunFolder, control: Control
+    segmenter: Segmenter,
+    material: Material,
+    known: frozenset[str],
+    run: RunFolder,
+    control: Control,
+    by: str = "the source",
 ) -> Generator[Event, None, list[Score]]:
-    """Predict and score validation and held-out cases, draw their overlays, write scores.csv.
+    """Predict and score validation and held-out cases, keep their masks, draw their overlays, write scores.csv.
 
-    The cases that the source saw (`known`, names) are marked.
+    The cases that were seen before (`known`, names), `by` whom, are marked.
     """
     parts: tuple[tuple[Part, tuple[Case, ...]], ...]
     parts = (("validation", material.parts.validation), ("held-out", material.parts.held_out))
-    scores: list[Score] = []
+    classes, scores = material.dataset.classes, list[Score]()
     yield Started(stage="score", total=sum(len(cases) for _, cases in parts))
     for part, cases in parts:
         if count := sum(case.name in known for case in cases):
-            yield Noted(text=f"{count} of {len(cases)} {part} cases were seen by the source: {SEEN[part]}.")
+            yield Noted(text=f"{count} of {len(cases)} {part} cases were seen by {by}: {SEEN[part]}.")
         for case in cases:
             if control.stop:
                 return scores
-            seen = case.name in known
             try:
-                overlay, found = _look(segmenter, case, material.dataset.classes, part, seen, run, control)
+                found = segment(segmenter, case, control)
             except Stopped:
                 return scores
-            scores += found
+            if not scores:
+                write_card(run.masks / CARD, load_run(run.model))
+            keep_mask(case, found, run.masks, len(classes))
+            truth = read_mask(case, len(classes))
+            overlay = _draw(segmenter, case, truth, found, classes, run)
+            scores += _score(case, truth, found, classes, part, case.name in known)
             run.write_scores([_row(score) for score in scores])
             yield Visited(case=case.name, path=overlay)
     return scores
@@ -65,19 +74,18 @@ def summarize_validation(scores: list[Score]) -> dict[str, Any]:
     return {**summarize(fresh, "validation"), "seen": summarize(scores, "validation")["seen"]}
 
 
-def _look(
-    segmenter: Segmenter, case: Case, classes: tuple[str, ...], part: Part, seen: bool, run: RunFolder, control: Control
-) -> tuple[Path, list[Score]]:
-    found = segment(segmenter, case, control)
-    truth, painted = read_mask(case, len(classes)), list(case.planes)
-    overlay = run.overlays / f"{case.name}.png"
+def _draw(
+    segmenter: Segmenter, case: Case, truth: Labels, found: Labels, classes: tuple[str, ...], run: RunFolder
+) -> Path:
+    """The overlay of a case, on its painted planes."""
+    overlay, painted = run.overlays / f"{case.name}.png", list(case.planes)
     window = find_recipe(segmenter.provenance.recipe).window
     planes = read_image(case.image, case.page).planes
     window = None if planes.dtype == "uint8" else window
     numbers = [case.geometry.stored_plane(plane) for plane in painted] if len(planes) > 1 else []
     shown = planes[painted], truth[painted], found[painted]
     write_overlay(overlay, *shown, classes=classes, numbers=numbers, window=window)
-    return overlay, _score(case, truth, found, classes, part, seen)
+    return overlay
 
 
 def _score(

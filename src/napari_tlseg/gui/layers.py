@@ -94,6 +94,12 @@ def stored(layer: Layer | LayerData) -> Stored:
     return Stored(labels=case.geometry.from_planes(planes), geometry=case.geometry, source=source)
 
 
+def grid_of(layer: Layer) -> Geometry:
+    """The grid of a layer of the user's, from its scale and units alone."""
+    data, about, _ = _as_data(layer)
+    return _own_geometry(data.shape[:-1] if about.get("rgb") else data.shape, about)
+
+
 def placement(geometry: Geometry) -> dict[str, Any]:
     """`scale`, `translate` and `units` of a layer that shows the planes of a volume, or an image."""
     scale = np.array(geometry.plane_spacing)

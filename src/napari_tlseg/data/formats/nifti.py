@@ -97,11 +97,16 @@ def _header_of(source: Path, labels: Labels) -> Any:
     return header
 
 
+def affine_of(geometry: Geometry) -> NDArray[np.float64]:
+    """(4, 4), to RAS+. An image that knows no orientation lies as ITK lays pictures: columns to the patient's left,
+    rows to posterior. As planes, too, it then stays as it lies.
+    """
+    x, y, z = (*geometry.spacing[::-1], 1.0)[:3]
+    return np.diag([-x, -y, z, 1.0]) if geometry.affine is None else geometry.affine
+
+
 def _new_header(labels: Labels, geometry: Geometry) -> Any:
-    """Spacing alone where nothing says how the image lies."""
-    spacing = geometry.spacing[::-1]
-    affine = np.diag([*spacing, 1.0, 1.0] if len(spacing) == 2 else [*spacing, 1.0])
-    header = nib.Nifti1Image(labels.T, affine if geometry.affine is None else geometry.affine).header
-    header.set_zooms(spacing)
+    header = nib.Nifti1Image(labels.T, affine_of(geometry)).header
+    header.set_zooms(geometry.spacing[::-1])
     header.set_xyzt_units("mm")
     return header

@@ -1,0 +1,131 @@
+"""The pictures of docs/napari.md, made anew: a real napari window on synthetic photographs, in mid-journey.
+
+make docs
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["NAPARI_CONFIG"] = ""
+
+import napari
+from PIL import Image
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QPushButton, QTreeWidget, QWidget
+
+from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.data.phantoms import write_fundus
+from napari_tlseg.gui.workbench import NAME, PLUGIN, open_workbench
+
+IMAGES = Path(__file__).parent / "images"
+THEMES = "dark", "light"
+SIZE = 1360, 900
+CASES, MASKS, SEED = 20, 12, 7
+
+
+def main() -> None:
+    """All of them, in the order of the journey."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "eyes")
+        write_fundus(folder, CASES, MASKS, seed=SEED)
+        points = {case.name: case.click for case in read_dataset(folder)}
+        (folder / "clicks.csv").unlink()
+        viewer = napari.Viewer(show=True)
+        viewer.window._qt_window.resize(*SIZE)
+        open_workbench(viewer)
+        bench: Any = viewer.window.dock_widgets[f"{NAME} ({PLUGIN})"]
+        click(viewer, bench, folder, points)
+        train(viewer, bench)
+        review(viewer, bench)
+        export(viewer, bench)
+        viewer.close()
+
+
+def click(viewer: Any, bench: Any, folder: Path, points: dict[str, Any]) -> None:
+    session = bench.widget(0).session
+    session.open(folder)
+    wait(lambda: session.case is not None and session.runner.greeting is not None)
+    cases = list(session.dataset)
+    for case in cases[:9]:
+        session.clicks.set(case, points[case.name])
+        QTest.qWait(1800)  # as fast as a person
+    session.clicks_changed.emit()
+    session.show(cases[8])
+    picture(viewer, "click")
+    for case in cases[9:]:
+        session.clicks.set(case, points[case.name])
+    session.clicks_changed.emit()
+
+
+def train(viewer: Any, bench: Any) -> None:
+    bench.setCurrentIndex(1)
+    dock = bench.widget(1)
+    dock.source.form.setValue({"steps": 200, "size": 128})
+    button(dock, "pretrain").click()
+    wait(lambda: not dock.session.training)
+    dock.form.setValue({"steps": 150, "size": 128})
+    button(dock, "train").click()
+    heard: list[Any] = []
+    dock.session.runner.tasks[-1].heard.connect(heard.append)
+    wait(lambda: len(heard) > 90)
+    dock.strength.setValue(0.1)
+    wait(lambda: len(heard) > 115)
+    picture(viewer, "train")
+    wait(lambda: not dock.session.training)
+
+
+def review(viewer: Any, bench: Any) -> None:
+    bench.setCurrentIndex(2)
+    dock = bench.widget(2)
+    QTest.qWait(1000)
+    cases = dock.findChild(QTreeWidget, "cases") or dock.findChild(QWidget, "cases")
+    cases.setCurrentItem(cases.topLevelItem(0))
+    wait(lambda: dock.session.canvas.get("errors") is not None)
+    picture(viewer, "review")
+
+
+def export(viewer: Any, bench: Any) -> None:
+    bench.setCurrentIndex(3)
+    dock = bench.widget(3)
+    QTest.qWait(500)
+    button(dock, "export").click()
+    wait(lambda: bool(dock.session.runner.tasks))
+    wait(lambda: not dock.session.runner.tasks)
+    picture(viewer, "export")
+
+
+def picture(viewer: Any, name: str) -> None:
+    """In every theme."""
+    for theme in THEMES:
+        viewer.theme = theme
+        QTest.qWait(800)
+        with tempfile.TemporaryDirectory() as folder:
+            shot = Path(folder, "shot.png")
+            viewer.screenshot(str(shot), canvas_only=False, flash=False)
+            Image.open(shot).convert("RGB").save(IMAGES / f"{name}-{theme}.jpg", quality=85, optimize=True)
+    viewer.theme = THEMES[0]
+    QTest.qWait(300)
+
+
+def button(dock: Any, name: str) -> Any:
+    return dock.findChild(QPushButton, name)
+
+
+def wait(holds: Callable[[], bool], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError("what was waited for did not come")
+        QTest.qWait(50)
+
+
+if __name__ == "__main__":
+    IMAGES.mkdir(exist_ok=True)
+    main()

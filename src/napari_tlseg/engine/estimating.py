@@ -1,0 +1,160 @@
+"""How long a training will last: a few of its steps, on noise."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import torch
+
+from napari_tlseg.data.case import Case
+from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.data.run import RunFolder
+from napari_tlseg.data.split import Annotation
+from napari_tlseg.engine import finetuning, pretraining
+from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
+from napari_tlseg.engine.running import Material, Samples, Stopped, guarded
+from napari_tlseg.events import Control, Event, Finished, Stepped
+from napari_tlseg.learn.anchor import Anchor
+from napari_tlseg.learn.fit import Schedule, evaluate, fit
+from napari_tlseg.learn.objectives import Localize, Segment
+from napari_tlseg.learn.samples import Sample
+from napari_tlseg.nets.heads import Localizer
+from napari_tlseg.nets.unet import UNet
+from napari_tlseg.options import Norm
+
+LOOKS_EVERY = Schedule.evaluate_every
+CHUNK = 8
+"""Planes that a look puts through the network at once."""
+TIMED, ENOUGH = 3, 2.0
+"""So many steps are timed, fewer where they take more than so many seconds; one before them warms up."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Trial:
+    """A training that is ready to begin, but for its samples."""
+
+    material: Material
+    model: Localizer | UNet
+    objective: Localize | Segment
+    optimizer: torch.optim.Optimizer
+    precision: torch.dtype
+    encoder: str
+    anchor: Anchor | None = None
+    norm: Norm = "target"
+
+
+def estimate(job: Estimate, control: Control) -> Iterator[Event]:
+    """Build the network, take a few steps and one look, and multiply; what the training would refuse is refused."""
+    return guarded(_estimate(job.of, control), job.of.relief)
+
+
+def _estimate(job: Pretrain | Finetune, control: Control) -> Iterator[Event]:
+    trial = _trial_pretrain(job) if isinstance(job, Pretrain) else _trial_finetune(job)
+    endless = Schedule(steps=10**9, evaluate_every=10**9)
+    training = fit(
+        trial.model,
+        trial.objective,
+        trial.optimizer,
+        endless,
+        anchor=trial.anchor,
+        norm=trial.norm,
+        precision=trial.precision,
+        seed=job.seed,
+        control=control,
+    )
+    step = _seconds_per_step(training)
+    if control.stop:
+        raise Stopped
+    parts = trial.material.parts
+    summary = {
+        "seconds": job.steps * step + math.ceil(job.steps / LOOKS_EVERY) * _seconds_per_look(trial),
+        "seconds_per_step": step,
+        "size": trial.material.size,
+        "encoder": trial.encoder,
+        "batch": job.batch,
+        "training": len(parts.training),
+        "validation": len(parts.validation),
+        "held_out": len(parts.held_out),
+    }
+    yield Finished(reason="done", out=None, summary=summary)
+
+
+def _trial_pretrain(job: Pretrain) -> _Trial:
+    setting = pretraining.settle_job(job)
+    return _Trial(
+        material=setting.material,
+        model=setting.model,
+        objective=pretraining.make_objective(job, setting.material, _noise(setting.material, setting.annotation)),
+        optimizer=setting.optimizer,
+        precision=setting.precision,
+        encoder=job.encoder,
+    )
+
+
+def _trial_finetune(job: Finetune) -> _Trial:
+    RunFolder.check(job.out, job.overwrite)
+    setting = finetuning._settle(job)
+    return _Trial(
+        material=setting.material,
+        model=setting.model,
+        objective=finetuning._objective(job, setting, _noise(setting.material, "mask")),
+        optimizer=setting.optimizer,
+        precision=setting.precision,
+        encoder=setting.provenance.encoder,
+        anchor=setting.anchor,
+        norm=setting.provenance.norm,
+    )
+
+
+def _noise(material: Material, annotation: Annotation) -> Samples:
+    """One training sample, and as many validation samples as there are planes to look at: all the same noise."""
+    size, classes = material.size, len(material.dataset.classes)
+    rng = np.random.default_rng(material.seed)
+    sample = Sample(
+        case="noise",
+        image=rng.random((material.channels, size, size), np.float32).astype(np.float16),
+        frame=Letterbox((size, size), size),
+        labels=rng.integers(0, classes, (size, size), np.uint8) if annotation == "mask" else None,
+        point=(size / 2, size / 2) if annotation == "click" else None,
+    )
+    planes = (case.name for case in material.parts.validation for _ in _planes(case, annotation))
+    return Samples(
+        training=[sample],
+        validation=[replace(sample, case=name) for name in planes],
+        held_out=[],
+        fingerprints={},
+    )
+
+
+def _planes(case: Case, annotation: Annotation) -> Sequence[int]:
+    return case.planes if annotation == "mask" else (0,)
+
+
+def _seconds_per_step(training: Generator[Event, None, None]) -> float:
+    """The median of a few steps; infinite where it is stopped before there is one."""
+    took: list[float] = []
+    with closing(training):
+        began = time.perf_counter()
+        for event in training:
+            if isinstance(event, Stepped):
+                took.append(time.perf_counter() - began)
+                began += took[-1]
+            if len(took) > TIMED or (len(took) > 1 and sum(took) > ENOUGH):
+                break
+    return median(took[1:] or [math.inf])
+
+
+def _seconds_per_look(trial: _Trial) -> float:
+    """A look at the validation cases, from a second one at the first few planes."""
+    planes, took = trial.objective.validation, 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        evaluate(trial.model, trial.objective, planes[:CHUNK], trial.precision)
+        took = time.perf_counter() - began
+    return took * len(planes) / min(len(planes), CHUNK) if planes else 0.0

@@ -1,0 +1,42 @@
+"""A part of a dock that takes no more room than it needs, and less where there is not enough."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
+
+LEAST = 8
+"""Lines of text that stay in sight."""
+
+
+class Shrinking(QScrollArea):
+    """As high as its content where there is room; else it scrolls, and is never too narrow for what it holds."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__(widgetResizable=True, frameShape=QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+
+    def sizeHint(self) -> QSize:
+        return QSize(self.minimumSizeHint().width(), self.maximumHeight())
+
+    def minimumSizeHint(self) -> QSize:
+        width = self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, min(LEAST * self.fontMetrics().lineSpacing(), self.maximumHeight()))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._fit()
+        return bool(super().eventFilter(watched, event))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        content, frame = self.widget(), self.height() - self.viewport().height()
+        flows = content.hasHeightForWidth()
+        height = content.heightForWidth(self.width() - frame) if flows else content.sizeHint().height()
+        self.setMaximumHeight(height + frame)
+        self.updateGeometry()
