@@ -18,7 +18,7 @@ os.environ["NAPARI_CONFIG"] = ""
 import napari
 from PIL import Image
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QPushButton, QTreeWidget, QWidget
+from qtpy.QtWidgets import QPushButton, QTableWidget
 
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.phantoms import write_fundus
@@ -85,8 +85,7 @@ def review(viewer: Any, bench: Any) -> None:
     bench.setCurrentIndex(2)
     dock = bench.widget(2)
     QTest.qWait(1000)
-    cases = dock.findChild(QTreeWidget, "cases") or dock.findChild(QWidget, "cases")
-    cases.setCurrentItem(cases.topLevelItem(0))
+    dock.findChild(QTableWidget, "cases").setCurrentCell(0, 0)
     wait(lambda: dock.session.canvas.get("errors") is not None)
     picture(viewer, "review")
 

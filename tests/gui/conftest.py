@@ -10,31 +10,47 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import segmentation_models_pytorch  # noqa: F401  it brings Triton, which with Mesa's LLVM crashes if a window came first
+from platformdirs import user_log_path
+
+from napari_tlseg.engine.client import Handle, State
+from napari_tlseg.engine.messages import Request
 
 if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
 
+@pytest.fixture(autouse=True)
+def log(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of one test, instead of the user's; macOS and Windows keep theirs elsewhere."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    return user_log_path("napari-tlseg", appauthor=False) / "napari-tlseg.log"
+
+
 @pytest.fixture
 def viewer(qtbot: QtBot) -> Iterator[Viewer]:
-    """A shown viewer, without the plugins' own windows; afterwards no window and no running timer is left of it."""
+    """A shown viewer, without the plugins' own windows; afterwards no widget, timer or object of ours is left."""
     from napari import Viewer
     from qtpy.compat import isalive
-    from qtpy.QtCore import QTimer
+    from qtpy.QtCore import QObject, QTimer
     from qtpy.QtWidgets import QApplication
 
-    before = set(QApplication.topLevelWidgets())
+    before = set(QApplication.allWidgets())
     viewer = Viewer(show=True)
     qtbot.waitExposed(viewer.window._qt_window)
     yield viewer
-    viewer.close()
+    if not hasattr(viewer.window, "_qt_window") or isalive(viewer.window._qt_window):
+        viewer.close()
+    else:  # closed by its user, as whose application would end now
+        viewer._layer_slicer.shutdown()
+        Viewer._instances.discard(viewer)
     del viewer
     gc.collect()
     qtbot.wait(50)
-    assert not set(QApplication.topLevelWidgets()) - before
-    timers = [each for each in gc.get_objects() if issubclass(type(each), QTimer)]
-    assert not [each for each in timers if isalive(each) and each.isActive()]
+    assert not set(QApplication.allWidgets()) - before
+    alive = [each for each in gc.get_objects() if issubclass(type(each), QObject) and isalive(each)]
+    assert not [each for each in alive if isinstance(each, QTimer) and each.isActive()]
+    assert not [each for each in alive if type(each).__module__.startswith("napari_tlseg")]
 
 
 @pytest.fixture
@@ -59,18 +75,19 @@ class IdleClient:
     """In place of a worker process, which imports torch for seconds: it takes jobs and does nothing with them."""
 
     def __init__(self, log: Path, died: Callable[[Any], object] | None = None) -> None:
-        from napari_tlseg.engine.client import State
-
         self.state, self.pid, self.greeting = State.RUNNING, None, Future()
         self.submitted: list[tuple[Any, Callable[[Any], object]]] = []
         """Each job, and what to call with its events."""
+        self.said: list[Request] = []
+        """What the jobs were told; their ids count from 0."""
 
     def start(self) -> None: ...
 
     def close(self) -> None: ...
 
-    def submit(self, job: Any, tell: Callable[[Any], object]) -> None:
+    def submit(self, job: Any, tell: Callable[[Any], object]) -> Handle:
         self.submitted.append((job, tell))
+        return Handle(len(self.submitted) - 1, job, self.said.append, tell)
 
 
 @pytest.fixture

@@ -289,7 +289,8 @@ def test_a_write_that_fails_is_said_and_tried_again_with_the_next_stroke(
         artist.wait_until_told("is not saved")
         sentence = artist.told[0]
         assert "eye1" in sentence and "no space left" in sentence and "\n" not in sentence
-    assert not (eyes / "masks" / "eye1.png").exists()
+        artist.qtbot.wait(200)
+        assert not (eyes / "masks" / "eye1.png").exists()
     artist.stroke((20, 10), (20, 20))
     artist.wait_until_saved()
     np.testing.assert_array_equal(artist.mask[0], layer.data)

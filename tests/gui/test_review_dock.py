@@ -23,6 +23,7 @@ from napari_tlseg.data.tables import write_painted
 from napari_tlseg.engine.jobs import Finetune, Predict
 from napari_tlseg.gui.case_table import judged
 from napari_tlseg.gui.legend import DASH
+from napari_tlseg.gui.predictions import Found
 from napari_tlseg.gui.review_dock import NO_FOLDER, NO_RUN, ReviewDock
 from napari_tlseg.gui.runs import Run, runs_of
 from napari_tlseg.gui.session import Session
@@ -127,11 +128,15 @@ class Desk:
         place = table.visualItemRect(item).center()
         self.qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=place)
 
-    def look(self, case: str, run: str = "scratch") -> None:
+    def look(self, case: str, run: str = "scratch", timeout: int = 5000) -> None:
         """Pick both, and wait for what is found."""
         if self.session.run is None or self.session.run.name != run:
             self.pick("runs", run)
-        with self.qtbot.waitSignal(self.dock.predictions.found, check_params_cb=lambda found: found.case.name == case):
+
+        def told(found: Found) -> bool:
+            return found.case.name == case
+
+        with self.qtbot.waitSignal(self.dock.predictions.found, check_params_cb=told, timeout=timeout):
             self.pick("cases", case)
 
     def choose(self, name: str, text: str) -> None:
@@ -381,7 +386,7 @@ def test_side_by_side_and_back(desk: Desk, eyes: Path) -> None:
     assert desk.layer("image B").contrast_limits == [10, 90], "both are seen in the same window"
     later = viewer.add_shapes(name="later")
     assert place(later) == (0, 0) and place(desk.layer("errors B")) == (0, 1)
-    assert desk.words("note").startswith("The counts are of A, scratch. Dice of B, near: ")
+    assert desk.words("note").startswith("Left: A, scratch. Right: B, near. The counts are of A; Dice of B: ")
     other = next(row[0] for row in desk.table("cases") if row[0] != case and row[2])
     desk.look(other)
     assert {place(desk.layer(role)) for role in ("image B", "errors B")} == {(0, 1)}
@@ -580,9 +585,7 @@ class TestWorker:
     def test_a_case_without_a_prediction_gets_one(self, desk: Desk, eyes: Path, tmp_path: Path) -> None:
         list(Predict(data=(eyes,), cases=(BARE,), model=eyes / "runs" / "scratch", out=tmp_path / "out").run())
         desk.open(eyes)
-        desk.pick("runs", "scratch")
-        with desk.qtbot.waitSignal(desk.dock.predictions.found, timeout=SLOW):
-            desk.pick("cases", BARE)
+        desk.look(BARE, timeout=SLOW)
         expected = read_mask(desk.dataset[BARE], 2, tmp_path / "out" / f"{BARE}.png")
         np.testing.assert_array_equal(desk.layer("found").data[None], expected)
         np.testing.assert_array_equal(desk.found_by("scratch", BARE), expected)

@@ -7,7 +7,8 @@
     client ◄─ stdout ──────────────────────────────────────┘ their events
     log    ◄─ stderr, and what anything here prints
 
-It ends when its stdin does, hence with the client: jobs are stopped and may take GRACE seconds to save what they have.
+It ends when its stdin does, hence with the client: at once, but for a job that runs. That one is stopped, and may take
+GRACE seconds to save what it has.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def main() -> None:
 
     torch.set_flush_denormal(True)  # before there are other threads, which inherit it
     worker.work()
+    os._exit(0)  # torch takes more than a second to take itself apart
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -79,6 +81,8 @@ class Worker:
         self._inbox: SimpleQueue[Ask | Submit | Quit] = SimpleQueue()
         self._controls: dict[int, Control] = {}
         """Of the jobs that run or wait."""
+        self._busy = False
+        """Whether a job runs."""
 
     def listen(self) -> None:
         """Heed the client until it has gone, then see to it that the process ends."""
@@ -97,9 +101,9 @@ class Worker:
                     break
         self._stop_all()
         self._inbox.put(Quit())
-        threading.main_thread().join(GRACE)
-        if threading.main_thread().is_alive():
-            os._exit(1)
+        if self._busy:
+            threading.main_thread().join(GRACE)
+        os._exit(1)
 
     def work(self) -> None:
         """Do what is in the inbox, in order, until there is a Quit."""
@@ -110,7 +114,7 @@ class Worker:
                 self._send(greeting())
 
     def _run(self, request: Submit) -> None:
-        control = self._controls[request.id]
+        control, self._busy = self._controls[request.id], True
         try:
             for event in _events(request.job, control):
                 self._send(Told(id=request.id, event=event))
@@ -119,6 +123,7 @@ class Worker:
             sys.stderr.write(failed.traceback)
             self._send(Told(id=request.id, event=failed))
         finally:
+            self._busy = False
             del self._controls[request.id]
 
     def _send(self, reply: Reply) -> None:

@@ -65,10 +65,10 @@ class Beside:
         viewer = self._canvas.viewer
         for event in self._events(viewer):
             event.disconnect(self._arrange)
-        for role in self._roles:
-            self._canvas.remove(role)
         for name, value in before.items():
             setattr(self._grid, name, value)
+        for role in self._roles:
+            self._canvas.remove(role)
         viewer.reset_view()
 
     @property

@@ -76,12 +76,12 @@ class Canvas:
         return min(ours) if role == GROUND and ours else len(layers)
 
     def _draw_once_more(self, event: Any) -> None:
-        """Before a layer of ours goes: what was changed in it, or the brush over it, and is not drawn yet, would be
-        drawn after its buffers are gone, and vispy crashes.
+        """Before a layer of ours goes: where it was hidden, or changed, and not drawn since, the canvas would crash at
+        its next resize (napari 0.9 and vispy on Mesa, at the vertex buffers of points and of the brush).
         """
         layer = self.viewer.layers[event.index]
         if self.owns(layer):
-            layer.mode = "pan_zoom"
+            layer.mode, layer.visible = "pan_zoom", True
             self.viewer.window._qt_viewer.canvas.native.repaint()
 
 

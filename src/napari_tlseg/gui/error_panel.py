@@ -77,7 +77,7 @@ class ErrorPanel(QWidget):
         self.legend.setVisible(judged)
         self.legend.setClasses(found.classes, label)
         self.legend.setMeaning(self.overlays[0].meaning)
-        self._note.setText(self._about_views() if judged else unknown)
+        self._note.setText(" ".join(filter(None, ("" if judged else unknown, self._about_views()))))
         self._note.setVisible(bool(self._note.text()))
         self.count()
 
@@ -95,10 +95,10 @@ class ErrorPanel(QWidget):
     def clear(self) -> None:
         """Take everything of ours off the canvas."""
         self._found = None
+        self.beside.close()
         for role, overlay in zip(PLAIN, self.overlays, strict=True):
             self._canvas.remove(role)
             overlay.clear()
-        self.beside.close()
         self._hide_words()
 
     def worst_plane(self) -> int | None:
@@ -127,10 +127,13 @@ class ErrorPanel(QWidget):
         a, b = self._names
         if not self.beside.is_open:
             return f"A is {a}, B is {b}."
+        views = f"Left: A, {a}. Right: B, {b}."
+        if self._found.truth is None:
+            return views
         counts, volume = self.overlays[1].counts, len(self._found.case.geometry.shape) == 3
         here = f"{_dice(counts(self._session.plane()))} in this slice, " if volume else ""
         return (
-            f"The counts are of A, {a}. Dice of B, {b}: {here}{_dice(counts())} in the {'case' if volume else 'image'}."
+            f"{views} The counts are of A; Dice of B: {here}{_dice(counts())} in the {'case' if volume else 'image'}."
         )
 
     def _draw(self, which: int, found: Found, image: Layer, label: int) -> None:
@@ -157,19 +160,15 @@ class ErrorPanel(QWidget):
         _reveal(layer)
 
     def _close_second(self) -> None:
+        self.beside.close()
         self.overlays[1].clear()
         self._canvas.remove(PLAIN[1])
-        self.beside.close()
-        self._name_views()
 
     def _name_views(self) -> None:
-        """Say in the views which run is seen, where napari can and there are two."""
-        for letter, name, roles in zip("AB", self._names, zip(OVERLAYS, PLAIN, strict=True), strict=False):
-            for layer in filter(None, map(self._canvas.get, roles)):
-                title = getattr(layer, "name_overlay", None)
-                if title is not None:
-                    title.visible = self.beside.is_open
-                if self.beside.is_open:
+        """In the list of layers; napari 0.9 may crash where it writes names on the canvas, once such a layer goes."""
+        if self.beside.is_open:
+            for letter, name, roles in zip("AB", self._names, zip(OVERLAYS, PLAIN, strict=True), strict=True):
+                for layer in filter(None, map(self._canvas.get, roles)):
                     layer.name = f"{letter}: {name}"
 
     def _set_label(self, label: int) -> None:

@@ -144,6 +144,7 @@ class Choice(QObject):
         self._optional, self._called = optional, {"": AUTO}
         self._widget: Any = create_widget(value="", widget_type="ComboBox", options={"choices": self._pairs})
         self.native = self._widget.native
+        self.setParent(self.native)
         self.native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.signals = (self.native.currentIndexChanged, self.typed)
         self._put(self._named(choices))

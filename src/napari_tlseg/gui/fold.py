@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 
 class Fold(QWidget):
     """A title with an arrow; a click on it shows or hides what lies beneath."""
+
+    toggled = Signal(bool)
 
     def __init__(self, title: str, content: QWidget) -> None:
         super().__init__()
@@ -26,3 +28,8 @@ class Fold(QWidget):
         self._title.setChecked(open)
         self._title.setArrowType(Qt.ArrowType.DownArrow if open else Qt.ArrowType.RightArrow)
         self._content.setVisible(open)
+        self.toggled.emit(open)
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._title.isChecked())

@@ -15,19 +15,19 @@ class MaskBox(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.session = session
-        self._count = QLabel(wordWrap=True)
+        self._count = QLabel(wordWrap=True, objectName="masks")
         self._paint = QPushButton("Paint a mask of this case", objectName="paint", checkable=True)
         self._paint.setToolTip(
             "A layer to paint the target in, with napari's brush, polygon and fill tools; saved as you go"
         )
-        self._class = QComboBox(toolTip="The class that the brush paints")
-        self._state = QLabel(wordWrap=True)
+        self._class = QComboBox(objectName="class", toolTip="The class that the brush paints")
+        self._state = QLabel(wordWrap=True, objectName="mask_state")
         self._painted = QCheckBox("This slice is fully painted", objectName="painted")
         self._painted.setToolTip(
             "Training learns only from slices that are fully painted: also from one without any target. "
             "A slice that you paint in is ticked by itself; untick it until you are through with it."
         )
-        self._slices = QLabel(wordWrap=True)
+        self._slices = QLabel(wordWrap=True, objectName="slices")
         row = QHBoxLayout()
         row.addWidget(self._paint, 1)
         row.addWidget(self._class)
@@ -45,7 +45,7 @@ class MaskBox(QWidget):
         session, painter = self.session, self.session.painter
         for signal in (session.opened, session.masks_changed, session.case_shown, painter.planes_changed):
             signal.connect(self._refresh)
-        painter.began.connect(self._refresh)
+        painter.began.connect(self._begin)
         painter.ended.connect(self._refresh)
         painter.saved.connect(self._say_saved)
         session.viewer.dims.events.current_step.connect(self._show_slice)
@@ -61,6 +61,13 @@ class MaskBox(QWidget):
             self._say("")
         self._refresh()
 
+    def _begin(self) -> None:
+        layer = self.session.canvas.get("mask")
+        if layer is not None:  # the label can be picked in napari's own controls, too
+            layer.events.selected_label.connect(self._show_class)
+            self._show_class()
+        self._refresh()
+
     def _tick(self, painted: bool) -> None:
         self.session.painter.set_painted(self.session.plane(), painted)
         self._refresh()
@@ -69,6 +76,11 @@ class MaskBox(QWidget):
         layer = self.session.canvas.get("mask")
         if layer is not None:
             layer.selected_label = index + 1
+
+    def _show_class(self, *_: object) -> None:
+        layer = self.session.canvas.get("mask")
+        if layer is not None:
+            self._class.setCurrentIndex(layer.selected_label - 1)
 
     def _say_saved(self, case: Case) -> None:
         self._say(f"The mask of {case.name} is saved.")
@@ -84,7 +96,7 @@ class MaskBox(QWidget):
         self._paint.setEnabled(case is not None)
         painting = painter.case is not None
         self._paint.setChecked(painting)
-        has = case is not None and dataset is not None and dataset[case.name].mask is not None
+        has = case is not None and case.mask is not None
         self._paint.setText("Done painting" if painting else f"{'Correct the' if has else 'Paint a'} mask of this case")
         classes = dataset.classes[1:] if dataset is not None else ()
         if [self._class.itemText(index) for index in range(self._class.count())] != list(classes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,11 @@ class Painter(QObject):
                 labels[place] = plane
             self._given = labels, self.planes
             self._write(file, changed, self.planes)
+
+    def settle(self, then: Callable[[], object]) -> None:
+        """Save what is not saved, and call `then` once all is on the disk, or was said not to be."""
+        self.save()
+        self._writer.run(lambda: None, lambda _: then())
 
     def close(self) -> None:
         """Save what is not saved; the writing thread ends when all is on the disk."""

@@ -153,7 +153,8 @@ class Activity(QObject):
             if bar is None:
                 bar = self._bars[task] = progress(total=0, desc=name_of(task.job))
             bar.total = stage.total
-            bar.set_description(f"{name_of(task.job)}: {stage.words.lower()}" if stage.name else name_of(task.job))
+            other = stage.name not in ("", "train")
+            bar.set_description(f"{name_of(task.job)}: {stage.words.lower()}" if other else name_of(task.job))
             bar.update(stage.done - bar.n)
             if task not in self._stages:  # it ended while it was drawn
                 self._end(task)

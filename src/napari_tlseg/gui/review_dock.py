@@ -161,7 +161,7 @@ class ReviewDock(QWidget):
     @guarded
     def _pick_case(self, name: str) -> None:
         session = self.session
-        if session.dataset is not None and (name != self._picked or session.image is None):
+        if session.dataset is not None:
             self._picked = name
             session.show(session.dataset[name])
 
@@ -186,9 +186,10 @@ class ReviewDock(QWidget):
         selection = session.viewer.layers.selection
         selection.active = selection.active or session.image  # after painting there is none
         worst = self.panel.worst_plane()
-        if self._picked == found.case.name and worst is not None:
-            session.show_plane(worst)
-        self._picked = ""
+        if self._picked == found.case.name:
+            self._picked = ""
+            if worst is not None:
+                session.show_plane(worst)
         self.panel.count()
 
     @guarded

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtGui import QMouseEvent, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_tlseg.gui.fields import as_tooltip
@@ -50,9 +50,11 @@ class Rows(QTableWidget):
             head.setToolTip(as_tooltip(column.tip))
             head.setTextAlignment(RIGHT if column.number else Qt.AlignmentFlag.AlignLeft)
             self.setHorizontalHeaderItem(place, head)
+        self._told = False
+        """Whether the row under the mouse was given as it was pressed."""
         self._look()
         self.currentItemChanged.connect(self._tell)
-        self.itemClicked.connect(self._tell)
+        self.itemClicked.connect(lambda item: None if self._told else self._tell(item))
 
     def value(self) -> object:
         """The key of the row that is picked, or None."""
@@ -77,6 +79,10 @@ class Rows(QTableWidget):
         self.setValue(before)
         self.updateGeometry()
         self._fit()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._told = False
+        super().mousePressEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -121,5 +127,6 @@ class Rows(QTableWidget):
         return int(head + rows * self.verticalHeader().defaultSectionSize() + 2 * self.frameWidth())
 
     def _tell(self, item: QTableWidgetItem | None) -> None:
+        self._told = True
         if item is not None:
             self.valueChanged.emit(item.data(KEY))

@@ -67,7 +67,7 @@ class Session(QObject):
         self.case: Case | None = None
         self.run: Run | None = None
         self._wanted: Case | None = None
-        self._closed = False
+        self.closed = False
         window.installEventFilter(self)
         guarded(self.runner.start)()
 
@@ -131,15 +131,15 @@ class Session(QObject):
 
     def close(self) -> None:
         """Save what waits to be saved, end the worker and all threads. Called when the window closes."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         for end in (self.painter.close, self.activity.close, self.runner.close, partial(self.reader.close, drop=True)):
             guarded(end)()  # one that fails keeps no other from its end
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """The window closes: while a training runs the user is asked, and then napari may ask too."""
-        if event.type() != QEvent.Type.Close or self._closed:
+        if event.type() != QEvent.Type.Close or self.closed:
             return False
         if self.training and self._in_use and not self._leave():
             event.ignore()
@@ -245,4 +245,4 @@ class Session(QObject):
 
     def _place(self, case: Case) -> int:
         cases = self.dataset.cases if self.dataset is not None else ()
-        return next(index for index, each in enumerate(cases) if each.name == case.name)
+        return next((index for index, each in enumerate(cases) if each.name == case.name), 0)

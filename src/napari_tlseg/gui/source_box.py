@@ -53,6 +53,7 @@ class SourceBox(QWidget):
         self._button.setToolTip(as_tooltip(str(Pretrain.__doc__)))
         choices = {"encoder": ["unet"], "recipe": ("auto", *RECIPES), "device": ["auto", "cpu"]}
         self.form = Form(Pretrain, SETTINGS, choices, CALLED)
+        self.settings = Fold("Pretraining settings", self.form)
         self._said = QLabel(wordWrap=True, objectName="pretrained")
         self.cost = Cost(session, self.job, "clicks")
         self._lay_out()
@@ -67,7 +68,7 @@ class SourceBox(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        for widget in (self._button, self._said, self.cost, Fold("Pretraining settings", self.form)):
+        for widget in (self._button, self._said, self.cost, self.settings):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -111,8 +112,10 @@ class SourceBox(QWidget):
         self.session.runner.submit(job, ended=self._pretrained)
 
     def _say(self, text: str) -> None:
+        """In place of what it would cost."""
         self._said.setText(text)
         self._said.setVisible(bool(text))
+        self.cost.setVisible(not text)
 
     def _pretrained(self, result: Finished | Failed) -> None:
         if isinstance(result, Failed):
@@ -173,13 +176,14 @@ class SourceBox(QWidget):
         clicks = self.session.clicks
         count = 0 if clicks is None else sum(1 for _ in clicks)
         self._button.setText(f"Pretrain on my {count} clicks" if count else "Pretrain on my clicks")
-        self._button.setEnabled(count >= LEAST and not self.session.training)
-        self.cost.setVisible(count >= LEAST and not self.session.training)
+        can = count >= LEAST and not self.session.training
+        self._button.setEnabled(can)
         few = f"Click at least {FEW_CLICKS} targets, better 20 or more, to pretrain on them."
         if count < FEW_CLICKS:
             self._say(few)
         elif self._said.text() == few:
             self._say("")
+        self.cost.setVisible(can and not self._said.text())
 
 
 def devices(greeting: Greeting) -> dict[str, str]:

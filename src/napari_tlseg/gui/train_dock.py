@@ -65,6 +65,9 @@ class TrainDock(QWidget):
         self._said.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._notes = QLabel(wordWrap=True, objectName="notes")
         self._assumed = Fold("What was assumed", self._notes)
+        self._settings = Fold("More settings", self.form)
+        self._drawn = False
+        """Whether there are curves."""
         self._task: Task | None = None
         self._stage = ""
         self._lay_out()
@@ -82,7 +85,7 @@ class TrainDock(QWidget):
         column, rows = QVBoxLayout(above), QVBoxLayout(below)
         for each in (_heading("Source"), self.source, _heading("Masks"), self.masks):
             column.addWidget(each)
-        column.addWidget(Fold("More settings", self.form))
+        column.addWidget(self._settings)
         for each in (_heading("Closeness to the source"), self.strength, self.cost, self._no_gpu, self._warm):
             rows.addWidget(each)
         for each in (self._train, self.progress, self._said, self._assumed):
@@ -107,6 +110,8 @@ class TrainDock(QWidget):
         changes = session.opened, session.masks_changed, session.run_shown, self.form.valueChanged
         for change in (*changes, self.source.valueChanged, self._warm.toggled):
             change.connect(self.cost.change)
+        for fold in (self._settings, self.source.settings):
+            fold.toggled.connect(self._arrange)
         self.strength.valueChanged.connect(guarded(self._move))
         self._train.clicked.connect(guarded(self.train))
 
@@ -130,10 +135,16 @@ class TrainDock(QWidget):
         )
 
     def train(self) -> None:
-        """Begin, in the background."""
+        """Begin, in the background, once what was painted just now is on the disk."""
         job = self.job()
-        self.session.painter.save()
-        self.session.runner.submit(job)
+        self._train.setEnabled(False)
+        self.session.painter.settle(lambda: self._begin(job))
+
+    def _begin(self, job: Finetune) -> None:
+        try:
+            self.session.runner.submit(job)
+        finally:
+            self._refresh()
 
     def _watch(self, task: Task) -> None:
         """Show how a training goes, whoever began it."""
@@ -153,7 +164,7 @@ class TrainDock(QWidget):
                 self._stage = event.stage
                 if event.stage == "train" and self._task is not None:
                     self.curves.begin(_title(self._task), event.total)
-                    self.curves.setVisible(True)
+                    self._draw(True)
             case Evaluated():
                 self.strength.set_drift(event.drift)
             case Noted() if self._stage:  # not what was assumed, but what happened
@@ -175,7 +186,7 @@ class TrainDock(QWidget):
         if not self.session.training:
             self._say("")
             self._note([])
-            self.curves.setVisible(False)
+            self._draw(False)
             self.strength.set_drift(None)
 
     @guarded
@@ -187,7 +198,7 @@ class TrainDock(QWidget):
         self.strength.set_drift(run.summary.get("drift"))
         if (run.path / "events.jsonl").exists():
             self.curves.load(run.path)
-            self.curves.setVisible(True)
+            self._draw(True)
 
     def _move(self, strength: float) -> None:
         """The slider: what runs goes on with this λ, else the next run begins with it."""
@@ -198,14 +209,25 @@ class TrainDock(QWidget):
         """What can be done now."""
         run, busy = self.session.run, self.session.training
         self._warm.setText("Go on from the run shown" + (f" ({run.name})" if run is not None else ""))
-        self._warm.setEnabled(run is not None and not busy)
+        self._warm.setEnabled(run is not None)
         running = self._task.job if self._task is not None else None
         source = running.source if isinstance(running, Finetune) else self.source.value()
         self.strength.setEnabled(source != "none")
         self.strength.set_note("Without a source there is nothing to hold the encoder to." if source == "none" else "")
         self._train.setEnabled(self.session.folder is not None and not busy)
-        self.cost.setVisible(not busy)
+        self._arrange()
+        for widget in (self.cost, self._warm):
+            widget.setVisible(not busy)
         self._no_gpu.setVisible(not busy and bool(self._no_gpu.text()))
+
+    def _draw(self, drawn: bool) -> None:
+        self._drawn = drawn
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Settings that are being chosen need the room more than the curves of what is over."""
+        choosing = self._settings.is_open or self.source.settings.is_open
+        self.curves.setVisible(self._drawn and (self.session.training or not choosing))
 
     def _greet(self, greeting: Greeting | None) -> None:
         if greeting is not None:
@@ -231,7 +253,7 @@ def verdict(run: Run) -> str:
     cases = len(run.validation.get("cases", ()))
     moved = "" if run.summary.get("drift") is None else f" The {drift_text(run.summary['drift'])}."
     if dice is None and run.summary.get("reason") == "stopped":
-        return f"{run.name} was stopped: its best model so far is kept, but was not scored.{moved}"
+        return f"{run.name} was stopped: what it learned is kept, but was not scored.{moved}"
     if dice is None:
         return f"{run.name} is trained. There are no validation masks to judge it by: look at it in Review.{moved}"
     spread = "" if sd is None else f" ± {sd:.2f}"
