@@ -80,9 +80,10 @@ class Canvas:
         its next resize (napari 0.9 and vispy on Mesa, at the vertex buffers of points and of the brush).
         """
         layer = self.viewer.layers[event.index]
-        if self.owns(layer):
+        window = getattr(self.viewer, "window", None)  # a viewer's model alone has none
+        if window is not None and self.owns(layer):
             layer.mode, layer.visible = "pan_zoom", True
-            self.viewer.window._qt_viewer.canvas.native.repaint()
+            window._qt_viewer.canvas.native.repaint()
 
 
 def _alike(layer: Layer, data: LayerData) -> bool:
