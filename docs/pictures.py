@@ -72,6 +72,7 @@ def train(viewer: Any, bench: Any) -> None:
     wait(lambda: not dock.session.training)
     dock.form.setValue({"steps": 150, "size": 128})
     button(dock, "train").click()
+    wait(lambda: dock.session.training)
     heard: list[Any] = []
     dock.session.runner.tasks[-1].heard.connect(heard.append)
     wait(lambda: len(heard) > 90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,37 @@ def test_bars_of_what_runs_go_with_the_window(viewer: Viewer, qtbot: QtBot) -> N
     qtbot.waitUntil(lambda: len(bars(viewer)) == 1)
     viewer.close()
     assert not list(progress._all_instances)
+
+
+def test_no_bar_is_drawn_within_another(
+    viewer: Viewer, viewers: Callable[[], Viewer], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine napari, which lets events in while it draws one, would go ever deeper."""
+    from napari.utils import progress
+
+    from napari_tlseg.gui import progress as module
+
+    depth, deepest, whole = [0], [0], progress.update
+
+    def update(self: progress, n: int = 1) -> None:
+        depth[0] += 1
+        deepest[0] = max(depth[0], deepest[0])
+        qtbot.wait(30)  # longer than the timers take
+        whole(self, n)
+        depth[0] -= 1
+
+    monkeypatch.setattr(progress, "update", update)
+    monkeypatch.setattr(module, "MOMENT", 5)
+    tasks = [submitted(each, TRAIN, Started(stage="train", total=40)) for each in (viewer, viewers())]
+    for step in range(1, 11):
+        for task in tasks:
+            task.tell(Stepped(step=step, loss=1))
+        qtbot.wait(20)
+    qtbot.waitUntil(lambda: bars(viewer) == {"Training: ": (10, 40)})
+    assert deepest == [1]
+    for task in tasks:
+        task.tell(DONE)
+    qtbot.waitUntil(lambda: bars(viewer) == {})
 
 
 @pytest.fixture

@@ -92,12 +92,15 @@ class User:
         QTest.keyClicks(line, text)
         QTest.keyClick(line, Qt.Key.Key_Return)
 
-    def choose(self, name: str, letters: str) -> None:
-        """In a box with choices, by the first letters."""
+    def choose(self, name: str, words: str) -> None:
+        """In a box with choices, by the first letter, which is typed until it is the right one."""
         box = self._shown(QComboBox, lambda box: box.objectName() == name)
         box.setFocus()
-        QTest.keyClicks(box, letters)
-        assert box.currentText().startswith(letters)
+        for _ in range(box.count()):
+            if not box.currentText().startswith(words):
+                QTest.qWait(QApplication.keyboardInputInterval() + 100)  # or two letters count as one word
+                QTest.keyClicks(box, words[0])
+        assert box.currentText().startswith(words)
 
     def slide(self, key: Qt.Key) -> None:
         """The λ slider, by a key."""

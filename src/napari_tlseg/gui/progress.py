@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from napari.utils import progress
 from qtpy.QtCore import QObject, QTimer
@@ -14,7 +15,7 @@ from napari_tlseg.engine.messages import Failed
 from napari_tlseg.events import Event, Finished, Started, Stepped, Visited
 from napari_tlseg.gui.runner import Runner, Task
 
-MOMENT = 200
+MOMENT = 300
 """Milliseconds between two drawings in the activity dock."""
 STAGES = {
     "read": "Reading the images",
@@ -119,9 +120,11 @@ class Progress(QWidget):
 class Activity(QObject):
     """A bar in the activity dock for every task of a runner, but for estimates.
 
-    They are drawn a few times a second, and by themselves: napari lets all other events in whenever it draws a bar, so
-    that in the middle of one event the listeners would hear the next.
+    napari lets all other events in whenever it draws a bar. So they are drawn by themselves, a few times a second, as
+    in the middle of one event the listeners would hear the next; and never one within another, also of two windows.
     """
+
+    _drawing: ClassVar[bool] = False
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)
@@ -134,8 +137,8 @@ class Activity(QObject):
 
     def close(self) -> None:
         self._moment.stop()
-        for task in list(self._stages):
-            self._end(task)
+        self._stages.clear()
+        self._clear()
 
     def _follow(self, task: Task) -> None:
         if not isinstance(task.job, Estimate):
@@ -147,22 +150,41 @@ class Activity(QObject):
         if task in self._stages and self._stages[task].hear(event) and not self._moment.isActive():
             self._moment.start()
 
-    def _draw(self) -> None:
-        for task, stage in list(self._stages.items()):
-            bar = self._bars.get(task)
-            if bar is None:
-                bar = self._bars[task] = progress(total=0, desc=name_of(task.job))
-            bar.total = stage.total
-            other = stage.name not in ("", "train")
-            bar.set_description(f"{name_of(task.job)}: {stage.words.lower()}" if other else name_of(task.job))
-            bar.update(stage.done - bar.n)
-            if task not in self._stages:  # it ended while it was drawn
-                self._end(task)
-
     def _end(self, task: Task) -> None:
         self._stages.pop(task, None)
-        if (bar := self._bars.pop(task, None)) is not None:
-            bar.close()
+        if Activity._drawing:  # perhaps this very bar
+            self._moment.start()
+        else:
+            self._clear()
+
+    def _clear(self) -> None:
+        """Take away the bars of what is over."""
+        for task in self._bars.keys() - self._stages.keys():
+            self._bars.pop(task).close()
+
+    def _draw(self) -> None:
+        if Activity._drawing:
+            self._moment.start()
+            return
+        Activity._drawing = True
+        try:
+            for task, stage in list(self._stages.items()):
+                self._draw_bar(task, stage)
+        finally:
+            Activity._drawing = False
+        self._clear()
+
+    def _draw_bar(self, task: Task, stage: Stage) -> None:
+        name = name_of(task.job)
+        if task not in self._bars:
+            self._bars[task] = progress(total=0, desc=name)
+        bar, words = self._bars[task], name if stage.name in ("", "train") else f"{name}: {stage.words.lower()}"
+        if bar.total != stage.total:
+            bar.total = stage.total
+        if bar.desc != f"{words}: ":  # as tqdm keeps it
+            bar.set_description(words)
+        if bar.n != stage.done:
+            bar.update(stage.done - bar.n)
 
 
 def name_of(job: Job) -> str:
