@@ -31,9 +31,12 @@ from typing import Annotated, Any, Literal
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["NAPARI_CONFIG"] = ""
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "gui"))
+
 import numpy as np
 import psutil
 import tyro
+from hands import Hands
 
 from napari_tlseg.data.phantoms import write_fundus
 from napari_tlseg.engine.jobs import Finetune
@@ -120,17 +123,12 @@ class Clicks:
         keep(self.out, {"saved": saved, "shown": shown})
 
     def _click(self, viewer: Any, dock: Any, folder: Path) -> tuple[float, float]:
-        from qtpy.QtCore import QPoint, Qt
-        from qtpy.QtTest import QTest
-
         canvas, before = viewer.window._qt_viewer.canvas.native, dock.session.case
         rows = len(dock.session.clicks)
-        place = QPoint(canvas.width() // 2, canvas.height() // 2)
-        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
         saved = []
         dock.session.clicks_changed.connect(note := lambda: saved.append(time.perf_counter()))
         start = time.perf_counter()
-        QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+        Hands(viewer).click(dock.session.image, self.size / 2, self.size / 2)
         assert len((folder / "clicks.csv").read_text().splitlines()) == rows + 2
         dock.session.clicks_changed.disconnect(note)
         wait_for(lambda: dock.session.case is not before)
