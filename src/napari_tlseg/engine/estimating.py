@@ -99,11 +99,11 @@ def _trial_pretrain(job: Pretrain) -> _Trial:
 
 def _trial_finetune(job: Finetune) -> _Trial:
     RunFolder.check(job.out, job.overwrite)
-    setting = finetuning._settle(job)
+    setting = finetuning.settle_finetune(job)
     return _Trial(
         material=setting.material,
         model=setting.model,
-        objective=finetuning._objective(job, setting, _noise(setting.material, "mask")),
+        objective=finetuning.make_objective(job, setting, _noise(setting.material, "mask")),
         optimizer=setting.optimizer,
         precision=setting.precision,
         encoder=setting.provenance.encoder,

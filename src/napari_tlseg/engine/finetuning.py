@@ -12,7 +12,7 @@ import torch
 
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.jobs import Anchored, Finetune
 from napari_tlseg.engine.predicting import load_run
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
 from napari_tlseg.engine.scoring import score_run, summarize_validation
@@ -34,7 +34,7 @@ from napari_tlseg.options import Norm
 def finetune(job: Finetune, control: Control) -> Iterator[Event]:
     """Train, keep the best weights at once, then score validation and held-out cases on their native grid."""
     RunFolder.check(job.out, job.overwrite)
-    setting = _settle(job)
+    setting = settle_finetune(job)
     run = RunFolder.create(job.out, job.overwrite)
     try:
         run.write_job({"job": "finetune", **asdict(job)})
@@ -49,7 +49,7 @@ def finetune(job: Finetune, control: Control) -> Iterator[Event]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Setting:
+class Setting:
     """All that is known before the first image is prepared."""
 
     source: Source
@@ -63,10 +63,17 @@ class _Setting:
     notes: tuple[str, ...]
 
 
-def _settle(job: Finetune) -> _Setting:
-    """Everything is read here, before an earlier run is set aside: it may be the source or the start of this one."""
+def settle_finetune(job: Finetune) -> Setting:
+    """`settle_job` at the job's λ, from its start."""
+    return settle_job(job, job.strength, None if job.start is None else load_run(job.start))
+
+
+def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) -> Setting:
+    """Refuse what cannot be done, read headers and weights, build the network; writes nothing.
+
+    An earlier run may be set aside only after this: it may be the source or the start of this one.
+    """
     device = pick_device(job.device)
-    start = None if job.start is None else load_run(job.start)
     source = Source.find(job.source, job.encoder or (start.provenance.encoder if start else None))
     material = _gather(job, source, start)
     torch.manual_seed(job.seed)
@@ -75,11 +82,11 @@ def _settle(job: Finetune) -> _Setting:
     model = UNet(encoder, len(material.dataset.classes))
     settle(model, device)
     anchored = source.name != "none"
-    anchor = Anchor(model.encoder, job.strength) if anchored else None
+    anchor = Anchor(model.encoder, strength) if anchored else None
     norm = job.norm if anchored else "target"
     if start is not None:
         _warm(model, start, norm)
-    return _Setting(
+    return Setting(
         source=source,
         start=start,
         material=material,
@@ -105,7 +112,7 @@ def _settle(job: Finetune) -> _Setting:
     )
 
 
-def _gather(job: Finetune, source: Source, start: Checkpoint | None) -> Material:
+def _gather(job: Anchored, source: Source, start: Checkpoint | None) -> Material:
     """With the recipe and the size that the decoder of the start knows, or else the encoder of the source."""
     if start is None:
         return gather(job, "mask", source.recipe, source.size)
@@ -157,13 +164,13 @@ def _name(start: Checkpoint) -> str:
     return (start.path.resolve().parent if start.path.name == MODEL else start.path).name
 
 
-def _optimizer(job: Finetune, model: UNet, anchor: Anchor | None) -> torch.optim.Optimizer:
+def _optimizer(job: Anchored, model: UNet, anchor: Anchor | None) -> torch.optim.Optimizer:
     if anchor is None:
         return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
     return AnchoredAdam(model.parameters(), job.learning_rate, anchor=anchor, solver=job.solver, fused=True)
 
 
-def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) -> Generator[Event, None, None]:
+def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -> Generator[Event, None, None]:
     began = time.monotonic()
     yield from noted(setting.notes)
     samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
@@ -175,7 +182,7 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
         facts = replace(setting.provenance, strength=strength, seen=seen, steps=outcome.steps, scores=outcome.scores)
         return save(run.model, setting.model, facts)
 
-    objective = _objective(job, setting, samples)
+    objective = make_objective(job, setting, samples)
     if setting.start is None:  # whose decoder knows them
         setting.model.expect(objective.shares)
     training = fit(
@@ -203,13 +210,13 @@ def _events(job: Finetune, setting: _Setting, run: RunFolder, control: Control) 
     yield Finished(reason=outcome.reason, out=job.out, summary=summary)
 
 
-def _objective(job: Finetune, setting: _Setting, samples: Samples) -> Segment:
+def make_objective(job: Anchored, setting: Setting, samples: Samples) -> Segment:
     classes = len(setting.material.dataset.classes)
     augment, loss = setting.material.recipe.augment, pick_loss(job.loss, classes)
     return Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
 
 
-def _summary(setting: _Setting, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:
+def _summary(setting: Setting, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:
     parts, facts = setting.material.parts, setting.provenance
     return {
         "lambda": outcome.strengths[-1][1] if outcome.strengths else 0.0,

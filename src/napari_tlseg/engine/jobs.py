@@ -123,30 +123,39 @@ class Pretrain(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Training):
-    """Train a segmentation model on few masks, staying as close to the source's encoder as λ says.
-
-    Its scores are of masks cleaned by default; `predict` has the flags to clean otherwise.
-    """
+class Anchored(Training):
+    """What trainings on few masks share that stay close to a source."""
 
     source: Literal["none", "imagenet"] | Path = "none"
     """A pretrained encoder: a file made by pretrain or finetune, a file of ImageNet weights, or none."""
-    strength: Annotated[float, arg(name="lambda")] = 1e-3
-    """λ: 0 is plain fine-tuning, inf freezes the encoder, in between it is held the more closely the larger λ."""
     solver: Solver = "stable"
     """stable (proximal step in Adam's metric) or paper (gradient of the penalty, as published)."""
     norm: Norm = "target"
     """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
+
+    def _require_strength(self, strength: float, flag: str) -> None:
+        _require(strength >= 0, flag, strength, "0 or more, or inf")
+        if self.solver == "paper" and math.isinf(strength):
+            raise InputError(f"--solver paper cannot express {flag} inf", remedy="use --solver stable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Anchored):
+    """Train a segmentation model on few masks, staying as close to the source's encoder as λ says.
+
+    Its scores are of masks cleaned by default; `predict` has the flags to clean otherwise.
+    """
+
+    strength: Annotated[float, arg(name="lambda")] = 1e-3
+    """λ: 0 is plain fine-tuning, inf freezes the encoder, in between it is held the more closely the larger λ."""
     start: Annotated[Path | None, arg(metavar="RUN", help_behavior_hint="")] = None
     """Go on from an earlier run's weights, encoder and decoder; λ still holds the encoder to the source."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.strength >= 0, "--lambda", self.strength, "0 or more, or inf")
-        if self.solver == "paper" and math.isinf(self.strength):
-            raise InputError("--solver paper cannot express --lambda inf", remedy="use --solver stable")
+        self._require_strength(self.strength, "--lambda")
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.finetuning import finetune
