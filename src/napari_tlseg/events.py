@@ -46,6 +46,8 @@ class Evaluated:
     """Whether these weights are the best so far at this λ."""
     drift: float | None = None
     """‖θ − θ̄‖ / ‖θ̄‖ of the encoder."""
+    drifts: tuple[float, ...] = ()
+    """The same of each of its stages, finest first; empty without a source."""
 
 
 @dataclass(frozen=True, kw_only=True)

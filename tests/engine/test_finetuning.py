@@ -287,3 +287,25 @@ def test_start_on_the_command_line(eyes: Path, source: Path, start: Path, tmp_pa
     assert main([str(word) for word in words]) == 0
     assert read_summary(tmp_path / "run")["start"] == "start"
     assert json.loads((tmp_path / "run" / "job.json").read_text())["start"] == str(start)
+
+
+def test_stages_that_are_held_stay_and_the_others_learn(eyes: Path, tmp_path: Path) -> None:
+    weights = ("--stage-weights", "1", "1", "0", "0", "0")
+    source, run = eyes / "first" / "model.safetensors", tmp_path / "run"
+    flags = ("--source", str(source), "--lambda", "inf", "--out", str(run), *FAST)
+    assert main(["finetune", str(eyes), *weights, *flags]) == 0
+    before, after = load_file(source), load_file(run / "model.safetensors")
+    names = [name for name in before if name.startswith("encoder.body.levels")]
+    moved = {name.split(".")[3] for name in names if not torch.equal(before[name], after[name])}
+    assert moved == {"2", "3", "4"}
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    drifts = [event["drifts"] for event in events if event["event"] == "Evaluated"][-1]
+    assert drifts[:2] == [0, 0] and min(drifts[2:]) > 0
+
+
+def test_a_wrong_number_of_stage_weights_is_said(
+    eyes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--source", str(eyes / "first"), "--stage-weights", "1", "0", "--out", str(tmp_path / "run"), *FAST)
+    assert main(["finetune", str(eyes), *flags]) == 2
+    assert "2 numbers, encoder unet has 5 stages" in capsys.readouterr().err

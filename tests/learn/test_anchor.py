@@ -147,6 +147,100 @@ def test_drift_is_relative_to_the_size_of_the_source() -> None:
     assert nothing.drift() == math.inf
 
 
+def test_drift_by_part_is_that_of_each_part_alone() -> None:
+    net = make_net()
+    count = len(list(net.encoder.parameters()))
+    groups = [number * 2 // count for number in range(count)]
+    anchor, parts = Anchor(net.encoder), [nn.ParameterList(), nn.ParameterList()]
+    for group, parameter in zip(groups, net.encoder.parameters(), strict=True):
+        parts[group].append(parameter)
+    alone = [Anchor(part) for part in parts]
+    with torch.no_grad():
+        for number, parameter in enumerate(net.encoder.parameters()):
+            parameter.add_(0.1 * (number + 1))
+    assert anchor.drifts(groups) == pytest.approx([part.drift() for part in alone], rel=1e-5)
+    assert anchor.drifts([0] * count) == pytest.approx([anchor.drift()], rel=1e-5)
+
+
+# --- weights: λ that differs over the encoder
+
+
+def falling(encoder: nn.Module) -> list[float]:
+    """One weight per parameter: 2 for the first half of them, 0 for the last one, 0.5 between."""
+    count = len(list(encoder.parameters()))
+    return [2.0 if n < count // 2 else 0.0 if n == count - 1 else 0.5 for n in range(count)]
+
+
+def test_the_weighted_penalty_is_the_sum_over_parameters_of_weight_times_squares() -> None:
+    net = make_net()
+    weights = falling(net.encoder)
+    anchor = Anchor(net.encoder, 3.0, weights)
+    move(net, 0.5)
+    expected = sum(w * 0.25 * p.numel() for w, p in zip(weights, net.encoder.parameters(), strict=True))
+    assert anchor.penalty().item() == pytest.approx(3 * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["stable", "paper"])
+def test_weights_of_one_number_are_that_many_times_the_strength(solver: str) -> None:
+    one, other = make_net(), make_net()
+    count = len(list(one.encoder.parameters()))
+    for net, anchor in ((one, Anchor(one.encoder, 0.6)), (other, Anchor(other.encoder, 0.3, [2.0] * count))):
+        train(net, AnchoredAdam(net.parameters(), 1e-2, anchor=anchor, solver=solver))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("solver", ["stable", "paper"])
+def test_each_parameter_is_held_as_by_an_anchor_of_its_own_strength(solver: str) -> None:
+    """Against optimizers that each own one parameter of the encoder, given the same gradients."""
+    net, weights = make_net(), falling(make_net().encoder)
+    ours = AnchoredAdam(net.parameters(), 1e-2, anchor=Anchor(net.encoder, 0.5, weights), solver=solver)
+    parts = [nn.ParameterList([p.detach().clone()]) for p in net.encoder.parameters()]
+    theirs = [
+        AnchoredAdam(part.parameters(), 1e-2, anchor=Anchor(part, 0.5 * w), solver=solver)
+        for part, w in zip(parts, weights, strict=True)
+    ]
+    for loss in losses(net, 5):
+        ours.zero_grad()
+        loss.backward()
+        for part, p in zip(parts, net.encoder.parameters(), strict=True):
+            part[0].grad = p.grad.clone()
+        for optimizer in (ours, *theirs):
+            optimizer.step()
+        for part, p in zip(parts, net.encoder.parameters(), strict=True):
+            torch.testing.assert_close(part[0], p, rtol=1e-5, atol=1e-7)
+            p.data.copy_(part[0].data)
+
+
+def test_at_infinity_only_what_has_no_weight_moves() -> None:
+    net, before = make_net(), make_net()
+    train(net, AnchoredAdam(net.parameters(), 1e-2, anchor=Anchor(net.encoder, math.inf, falling(net.encoder))))
+    same = [torch.equal(a, b) for a, b in zip(net.encoder.parameters(), before.encoder.parameters(), strict=True)]
+    assert all(same[:-1]) and not same[-1]
+
+
+def test_restore_leaves_what_is_free() -> None:
+    encoder = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))
+    before = copy.deepcopy(encoder)
+    anchor = Anchor(encoder, math.inf, [1, 1, 1, 1, 0, 0, 0, 0])
+    assert list(anchor.free()) == [encoder[2], encoder[3]]
+    with torch.no_grad():
+        for tensor in encoder.state_dict().values():
+            tensor.add_(1)
+    anchor.restore()
+    kept = {name: torch.equal(t, before.state_dict()[name]) for name, t in encoder.state_dict().items()}
+    assert {name[0] for name, is_source in kept.items() if is_source} == {"0", "1"}
+    assert {name[0] for name, is_source in kept.items() if not is_source} == {"2", "3"}
+
+
+@pytest.mark.parametrize("weights", [[1.0], [-1.0] * 100, [math.nan] * 100, [math.inf] * 100])
+def test_weights_that_cannot_be_are_refused(weights: list[float]) -> None:
+    encoder = make_net().encoder
+    count = len(list(encoder.parameters()))
+    with pytest.raises(ValueError, match="one weight per parameter"):
+        Anchor(encoder, 1.0, weights if len(weights) == 1 else weights[:count])
+
+
 def test_restore_returns_parameters_and_buffers_exactly() -> None:
     net = make_net()
     train(net, torch.optim.Adam(net.parameters()), steps=2)

@@ -240,3 +240,25 @@ def test_names_begin_with_the_plain_one() -> None:
 
 def _renamed(path: Path, name: str) -> Path:
     return path.rename(path.with_name(name))
+
+
+@pytest.mark.parametrize("name", ["unet", "resnet18", "mobilenet_v2"])
+def test_stages_are_in_order_and_end_at_the_deepest_feature(name: str) -> None:
+    encoder = make_encoder(name)
+    assert len(encoder.stages) == len(list(encoder.parameters()))
+    assert list(encoder.stages) == sorted(encoder.stages)
+    assert set(encoder.stages) == set(range(len(encoder.channels)))
+
+
+def test_a_parameter_moves_its_own_stage_and_none_before() -> None:
+    encoder = make_encoder("unet").eval()
+    image = torch.rand(1, 1, 32, 32)
+    before = encoder(image)
+    for stage, parameter in zip(encoder.stages, encoder.parameters(), strict=True):
+        with torch.no_grad():
+            parameter.mul_(1.5).add_(0.1)
+        moved = [not torch.equal(a, b) for a, b in zip(encoder(image), before, strict=True)]
+        assert moved.index(True) == stage
+        with torch.no_grad():
+            parameter.sub_(0.1).div_(1.5)
+        before = encoder(image)  # the way back is not exact

@@ -82,7 +82,7 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
     model = UNet(encoder, len(material.dataset.classes))
     settle(model, device)
     anchored = source.name != "none"
-    anchor = Anchor(model.encoder, strength) if anchored else None
+    anchor = Anchor(model.encoder, strength, _weights(job, encoder)) if anchored else None
     norm = job.norm if anchored else "target"
     if start is not None:
         _warm(model, start, norm)
@@ -146,6 +146,17 @@ def _encoder(source: Source, start: Checkpoint | None, channels: int) -> Encoder
     if start is not None and source.name == "none":
         return load_encoder(start, in_channels=channels)
     return source.make(channels)
+
+
+def _weights(job: Anchored, encoder: Encoder) -> list[float] | None:
+    """Of each parameter, from those of its stage."""
+    if not job.stage_weights:
+        return None
+    stages = len(encoder.channels)
+    if len(job.stage_weights) != stages:
+        reason = f"--stage-weights has {len(job.stage_weights)} numbers, encoder {encoder.name} has {stages} stages"
+        raise InputError(reason, remedy="give one number per stage, the finest first")
+    return [job.stage_weights[stage] for stage in encoder.stages]
 
 
 def _warm(model: UNet, start: Checkpoint, norm: Norm) -> None:

@@ -134,6 +134,13 @@ class Anchored(Training):
     """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
+    stage_weights: Annotated[tuple[float, ...], arg(metavar="W...", help_behavior_hint="")] = ()
+    """λ of each encoder stage as a multiple of --lambda, the finest stage first; by default 1 for all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        possible = all(0 <= weight < math.inf for weight in self.stage_weights)
+        _require(possible, "--stage-weights", self.stage_weights, "a number of 0 or more per stage")
 
     def _require_strength(self, strength: float, flag: str) -> None:
         _require(strength >= 0, flag, strength, "0 or more, or inf")

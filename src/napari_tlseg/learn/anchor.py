@@ -11,15 +11,18 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_tlseg.options import Solver
 
 SERIAL = 32768  # PyTorch works on more elements than this in several threads, and waking them costs more than it saves
+_Alike = tuple[int, float, int, torch.device, torch.dtype]
+"""Parameter group, weight of λ, Adam's steps so far, device and dtype."""
 PADDING = 16  # elements; every tensor in a shared buffer starts where vector instructions like it
 TINY, HUGE = 1e-30, 1e30  # beyond these, 2·lr·λ moves nothing and everything, in double precision too
 
@@ -30,6 +33,9 @@ class Anchor:
     The cost of a fine-tuning is ``loss(θ) + λ Σ (θ − θ̄)²`` (Sagie et al., eq. 2): a sum over all parameters of the
     encoder, not a mean, and without the ½ of other libraries, whose λ is twice this one. λ is `strength`: 0 is plain
     fine-tuning, ∞ a frozen encoder; it may be set at any time. What the rest of the network does is left to the loss.
+
+    `weights`, one per parameter, make λ differ over the encoder: the cost is then ``loss(θ) + λ Σ w (θ − θ̄)²``, as in
+    a regularisation that depends on the layer (Sagie et al. 2021). Where w = 0 nothing pulls, at λ = ∞ neither.
 
     Buffers, such as the statistics of batch normalisation, are no parameters: they are remembered and restored with
     the parameters, but nothing pulls at them.
@@ -42,11 +48,14 @@ class Anchor:
     2.0
     """
 
-    def __init__(self, encoder: nn.Module, strength: float = 1.0) -> None:
+    def __init__(self, encoder: nn.Module, strength: float = 1.0, weights: Sequence[float] | None = None) -> None:
         self.encoder = encoder
         self.parameters: tuple[nn.Parameter, ...] = tuple(encoder.parameters())
         if not self.parameters:
             raise ValueError("the encoder has no parameters to anchor")
+        self.weights = (1.0,) * len(self.parameters) if weights is None else tuple(map(float, weights))
+        if len(self.weights) != len(self.parameters) or not all(0 <= w < math.inf for w in self.weights):
+            raise ValueError("an anchor has one weight per parameter of the encoder, each 0 or more")
         self._kept = [p.detach().clone() for p in self.parameters]  # detach alone would follow the weights
         self._buffers = {name: buffer.detach().clone() for name, buffer in encoder.named_buffers()}
         self._near = self._kept
@@ -72,8 +81,9 @@ class Anchor:
         return self._near
 
     def penalty(self) -> Tensor:
-        """λ Σ (θ − θ̄)² as a scalar that gradients flow through; at λ = ∞ it is 0 for θ = θ̄, else ∞ without gradient."""
-        squared = _norm(torch._foreach_sub(self.parameters, self.reference)).square()
+        """λ Σ w (θ − θ̄)², a scalar that gradients flow through; at λ = ∞ it is 0 for θ = θ̄, else ∞ without gradient."""
+        away = torch._foreach_sub(self.parameters, self.reference)
+        squared = _norm(torch._foreach_mul(away, [math.sqrt(w) for w in self.weights])).square()
         if math.isinf(self.strength):
             return 0 * squared + torch.where(squared.detach() > 0, math.inf, 0.0)
         return self.strength * squared
@@ -89,11 +99,30 @@ class Anchor:
         return distance / self._size if self._size else math.inf if distance else 0.0
 
     @torch.no_grad()
+    def drifts(self, groups: Sequence[int]) -> list[float]:
+        """`drift` of parts of the encoder: `groups` says of each parameter which part, from 0, it belongs to."""
+        norms = [torch._foreach_norm(t) for t in (torch._foreach_sub(self.parameters, self.reference), self.reference)]
+        moved, size = (np.bincount(groups, [float(n) ** 2 for n in each]) for each in norms)
+        return [math.sqrt(m / s) if s else math.inf if m else 0.0 for m, s in zip(moved, size, strict=True)]
+
+    @torch.no_grad()
     def restore(self) -> None:
-        """Put θ̄ and the buffers back, bit for bit."""
-        torch._foreach_copy_(self._detached(), self._kept)
+        """Put θ̄ and the buffers back, bit for bit, but for what is `free`."""
+        held = [(p, kept) for p, kept, w in zip(self._detached(), self._kept, self.weights, strict=True) if w]
+        for parameter, kept in held:
+            parameter.copy_(kept)
+        free = {id(buffer) for module in self.free() for buffer in module.buffers(recurse=False)}
         for name, buffer in self.encoder.named_buffers():
-            buffer.copy_(self._buffers[name])
+            if id(buffer) not in free:
+                buffer.copy_(self._buffers[name])
+
+    def free(self) -> Iterator[nn.Module]:
+        """The modules of the encoder whose own parameters nothing pulls at."""
+        weights = {id(p): w for p, w in zip(self.parameters, self.weights, strict=True)}
+        for module in self.encoder.modules():
+            own = [weights[id(p)] for p in module.parameters(recurse=False)]
+            if own and not any(own):
+                yield module
 
     def _detached(self) -> list[Tensor]:
         return [p.detach() for p in self.parameters]
@@ -170,11 +199,13 @@ class AnchoredAdam(torch.optim.Adam):
 
     def _add_gradients(self) -> None:
         """Turn the gradients of the loss into those of the cost."""
-        pairs = zip(self.anchor.parameters, self.anchor.reference, strict=True)
-        pulled = [(p.grad, p, reference) for p, reference in pairs if p.grad is not None]
+        triples = zip(self.anchor.parameters, self.anchor.reference, self.anchor.weights, strict=True)
+        pulled = [(p.grad, p, reference, w) for p, reference, w in triples if p.grad is not None]
         if pulled and self.anchor.strength:
-            gradients, params, references = zip(*pulled, strict=True)
-            torch._foreach_add_(gradients, torch._foreach_sub(params, references), alpha=2 * self.anchor.strength)
+            gradients, params, references, weights = zip(*pulled, strict=True)
+            away = torch._foreach_sub(params, references)
+            torch._foreach_mul_(away, [2 * self.anchor.strength * w for w in weights])
+            torch._foreach_add_(gradients, away)
 
     def _approach(self) -> None:
         """The proximal step, on what Adam has just moved."""
@@ -184,15 +215,17 @@ class AnchoredAdam(torch.optim.Adam):
             return
         self._counts.clear()  # the steps that now go by are not counted
         if strength:
-            torch._foreach_copy_(self.anchor.parameters, self.anchor.reference)
+            triples = zip(self.anchor.parameters, self.anchor.reference, self.anchor.weights, strict=True)
+            params, references = zip(*((p, reference) for p, reference, w in triples if w), strict=True)
+            torch._foreach_copy_(params, references)
 
-    def _moved_alike(self) -> dict[tuple[int, int, torch.device, torch.dtype], list[nn.Parameter]]:
-        """The anchored parameters that moved in this step, by group, Adam's steps so far, device and dtype."""
-        anchored, alike = set(self.anchor.parameters), defaultdict(list)
+    def _moved_alike(self) -> dict[_Alike, list[nn.Parameter]]:
+        """The anchored parameters that moved in this step, by what their step has in common."""
+        weights, alike = dict(zip(self.anchor.parameters, self.anchor.weights, strict=True)), defaultdict(list)
         for number, group in enumerate(self.param_groups):
             for p in group["params"]:
-                if p in anchored and p.grad is not None:
-                    alike[number, self._count(self.state[p]["step"]), p.device, p.dtype].append(p)
+                if weights.get(p) and p.grad is not None:
+                    alike[number, weights[p], self._count(self.state[p]["step"]), p.device, p.dtype].append(p)
         return alike
 
     def _count(self, step: Tensor) -> int:
@@ -203,12 +236,13 @@ class AnchoredAdam(torch.optim.Adam):
         return self._counts[step]
 
     def _approach_block(
-        self, alike: tuple[int, int, torch.device, torch.dtype], params: list[nn.Parameter], strength: float
+        self, alike: _Alike, params: list[nn.Parameter], strength: float
     ) -> tuple[tuple[int, ...], _Block]:
         """Move `params` towards θ̄; the block that did it, and where in memory its tensors lie."""
-        group, steps = self.param_groups[alike[0]], alike[1]
+        number, weight, steps, *_ = alike
+        group = self.param_groups[number]
         place, block = self._block(params, "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq")
-        c = 2 * min(strength, HUGE) * group["lr"]
+        c = 2 * min(strength * weight, HUGE) * group["lr"]
         c = c.clamp(TINY, HUGE) if isinstance(c, Tensor) else min(max(c, TINY), HUGE)
         block.approach(1 / (c * math.sqrt(1 - group["betas"][1] ** steps)), 1 + group["eps"] / c)
         return place, block

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def fit(
                     return
                 improved = best.offer(model, scores.get(objective.leading))
                 adapt(model, anchor, norm)
-                yield Evaluated(step=step, scores=scores, best=improved, drift=anchor.drift() if anchor else None)
+                yield Evaluated(step=step, scores=scores, best=improved, **_drift(anchor))
                 if schedule.patience and best.waited >= schedule.patience:
                     return
             if control.stop:
@@ -101,7 +102,8 @@ def fit(
 
 
 def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
-    """Put the model into training: at λ = ∞ the encoder is the source's, weights and statistics, and stands still.
+    """Put the model into training: at λ = ∞ the encoder is the source's, weights and statistics, and stands still,
+    but for what the anchor leaves free.
 
     Elsewhere its batch-norm statistics and dropout are the source's (`norm="source"`) or adapt (`norm="target"`).
     """
@@ -111,8 +113,18 @@ def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
     frozen = math.isinf(anchor.strength)
     if frozen:
         anchor.restore()
-    anchor.encoder.requires_grad_(not frozen)
+    for parameter, weight in zip(anchor.parameters, anchor.weights, strict=True):
+        parameter.requires_grad_(not (frozen and weight))
     anchor.encoder.train(norm == "target" and not frozen)
+    for module in anchor.free() if frozen else ():
+        module.train(norm == "target")
+
+
+def _drift(anchor: Anchor | None) -> dict[str, Any]:
+    if anchor is None:
+        return {}
+    stages = getattr(anchor.encoder, "stages", [0] * len(anchor.parameters))
+    return {"drift": anchor.drift(), "drifts": tuple(anchor.drifts(stages))}
 
 
 def _demand(strength: float, optimizer: torch.optim.Optimizer) -> str:

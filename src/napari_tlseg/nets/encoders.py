@@ -48,6 +48,8 @@ class Encoder(nn.Module):
         """Of each feature."""
         self.strides: tuple[int, ...] = tuple(PROBE // feature.shape[-1] for feature in features)
         """Image pixels per feature pixel."""
+        self.stages: tuple[int, ...] = _stages(self)
+        """Of each parameter: the first feature, counted from 0, that it leads to."""
 
     def forward(self, image: Tensor) -> list[Tensor]:
         if image.shape[1] != self.in_channels:
@@ -170,6 +172,16 @@ def _drop_unused(encoder: Encoder) -> None:
         owner, _, _ = name.rpartition(".")
         if gradient is None and next(encoder.get_submodule(owner).parameters(), None) is not None:
             encoder.set_submodule(owner, nn.Identity())
+
+
+def _stages(encoder: Encoder) -> tuple[int, ...]:
+    """Measured, as names of layers differ from body to body: a parameter leads to a feature that has its gradient."""
+    parameters = tuple(encoder.parameters())
+    stages = [len(encoder.channels) - 1] * len(parameters)
+    for number, feature in reversed([*enumerate(_probe(encoder))]):
+        gradients = torch.autograd.grad(feature.sum(), parameters, allow_unused=True, retain_graph=True)
+        stages = [stage if g is None else number for stage, g in zip(stages, gradients, strict=True)]
+    return tuple(stages)
 
 
 def _from_hub(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
