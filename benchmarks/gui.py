@@ -103,7 +103,7 @@ class Clicks:
 
     def run(self) -> None:
         with tempfile.TemporaryDirectory() as name, window() as viewer:
-            from napari_tlseg.gui.click_dock import ClickDock
+            from napari_tlseg.gui.click.dock import ClickDock
 
             folder = Path(name)
             write_fundus(folder, self.cases, 0, size=self.size)
@@ -153,8 +153,8 @@ class Slices:
         found = np.roll(truth, 3, axis=2)
         results = {}
         with window() as viewer:
-            from napari_tlseg.gui.canvas import Canvas
-            from napari_tlseg.gui.overlay import ErrorOverlay
+            from napari_tlseg.gui.canvas.roles import Canvas
+            from napari_tlseg.gui.review.overlay import ErrorOverlay
 
             image = viewer.add_layer(Layer.create(volume, {"contrast_limits": (-1000, 400)}, "image"))
             results["bare"] = self._step(viewer)

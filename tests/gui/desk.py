@@ -11,7 +11,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_tlseg.events import Event, Stepped
 from napari_tlseg.gui.session import Session
-from napari_tlseg.gui.train_dock import TrainDock
+from napari_tlseg.gui.train.dock import TrainDock
 
 if TYPE_CHECKING:
     from napari import Viewer

@@ -16,12 +16,12 @@ from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.run import is_run
 from napari_tlseg.engine.jobs import Finetune, Training
 from napari_tlseg.gui.background import Background
-from napari_tlseg.gui.canvas import Canvas
-from napari_tlseg.gui.clicks import Clicks
-from napari_tlseg.gui.images import Images
-from napari_tlseg.gui.layers import LayerData
+from napari_tlseg.gui.canvas.images import Images
+from napari_tlseg.gui.canvas.layers import LayerData
+from napari_tlseg.gui.canvas.painting import Painter
+from napari_tlseg.gui.canvas.roles import Canvas
+from napari_tlseg.gui.click.clicks import Clicks
 from napari_tlseg.gui.notices import complain, explained, guarded
-from napari_tlseg.gui.painting import Painter
 from napari_tlseg.gui.progress import Activity
 from napari_tlseg.gui.runner import Runner, Task
 from napari_tlseg.gui.runs import Run, runs_of

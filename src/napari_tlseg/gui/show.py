@@ -9,7 +9,7 @@ import napari
 from napari.layers import Layer
 
 from napari_tlseg.data.annotations import read_mask
-from napari_tlseg.gui.layers import case_of, image_layer, labels_layer
+from napari_tlseg.gui.canvas.layers import case_of, image_layer, labels_layer
 
 
 def show(viewer: napari.Viewer, image: Path, mask: Path) -> None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QTabWidget
 
-from napari_tlseg.gui.click_dock import ClickDock
-from napari_tlseg.gui.export_dock import ExportDock
-from napari_tlseg.gui.review_dock import ReviewDock
+from napari_tlseg.gui.click.dock import ClickDock
+from napari_tlseg.gui.export.dock import ExportDock
+from napari_tlseg.gui.review.dock import ReviewDock
 from napari_tlseg.gui.session import Session
-from napari_tlseg.gui.train_dock import TrainDock
+from napari_tlseg.gui.train.dock import TrainDock
 
 if TYPE_CHECKING:
     import napari

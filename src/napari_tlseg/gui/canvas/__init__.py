@@ -1,0 +1,1 @@
+"""Layers of the viewer: what is shown, and what is painted."""

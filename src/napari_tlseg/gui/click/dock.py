@@ -1,0 +1,233 @@
+"""The first dock: open images, click the centre of the target in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QElidingLabel
+
+from napari_tlseg.data.case import Case
+from napari_tlseg.engine.jobs import Locate
+from napari_tlseg.gui.click.clicking import ACTIONS, Clicking
+from napari_tlseg.gui.click.opening import open_folder, use_layers
+from napari_tlseg.gui.notices import guarded
+from napari_tlseg.gui.progress import Progress
+from napari_tlseg.gui.runner import Task
+from napari_tlseg.gui.session import Session
+from napari_tlseg.gui.widgets.fold import Fold
+
+if TYPE_CHECKING:
+    import napari
+
+CLICKED, NO_TARGET, OPEN, UNREADABLE = "●", "∅", "○", "✕"
+"""Before a case's name: clicked, looked at without a target, to be clicked, not to be read."""
+MASK = "▣"
+"""Behind it: it has a mask."""
+SIGNS = f"{CLICKED} clicked   {NO_TARGET} no target visible   {OPEN} to be clicked   {MASK} has a mask"
+BEGIN = "Open images to begin: a folder of photographs or CTs, or what is open in napari already."
+GUIDE = "Click the centre of the target: one per image."
+DONE = "All images are looked at. A click moves the centre."
+
+
+class ClickDock(QWidget):
+    """Click targets."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.session = Session.of(napari_viewer)
+        self.clicking = Clicking.of(self.session)
+        self._title = QElidingLabel()
+        self._notes = QLabel(wordWrap=True)
+        self._assumed = Fold("What was assumed", self._notes)
+        self._count = QLabel(BEGIN, objectName="count", wordWrap=True)
+        self._bar = QProgressBar(textVisible=False)
+        self._state = QLabel(objectName="state", wordWrap=True)
+        self._again = QPushButton("Click here again", objectName="again")
+        self._again.setToolTip("Let clicks on the canvas set the target's centre again")
+        self._list = QListWidget(toolTip=SIGNS)
+        self._list.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys are for the canvas
+        self._list.setUniformItemSizes(True)  # else each change measures all of a thousand
+        self._buttons = {action.text: QPushButton(action.text) for action in ACTIONS}
+        self._propose = QPushButton("Propose centres")
+        self._progress = Progress()
+        self._advance = QCheckBox("After a click, go on to the next unclicked case", checked=True)
+        self._lay_out()
+        self._connect()
+        self._fill()
+        self._tell()
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        layout.addLayout(self._opening())
+        for widget in (self._title, self._assumed, self._count, self._bar):
+            layout.addWidget(widget)
+        row = QHBoxLayout()
+        row.addWidget(self._state, 1)
+        row.addWidget(self._again)
+        layout.addLayout(row)
+        layout.addWidget(self._list, 1)
+        layout.addLayout(self._grid())
+        for widget in (self._progress, self._advance, Fold("Keys", QLabel(_help(), wordWrap=True))):
+            layout.addWidget(widget)
+        self._title.setElideMode(Qt.TextElideMode.ElideMiddle)
+        self._bar.setMaximumHeight(self.fontMetrics().height() // 2)
+
+    def _opening(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        folder = QPushButton("Open folder …", toolTip="A folder of images, or a dataset folder with images/ in it")
+        layers = QPushButton("Use open layers …", toolTip="Take the images that are open in napari as cases")
+        for button, slot in ((folder, open_folder), (layers, use_layers)):
+            button.clicked.connect(guarded(lambda _=False, slot=slot: slot(self.session)))
+            row.addWidget(button)
+        return row
+
+    def _grid(self) -> QGridLayout:
+        """Two columns; proposals come last."""
+        grid = QGridLayout()
+        *_, accept = self._buttons.values()
+        for place, action in enumerate(ACTIONS):
+            button = self._buttons[action.text]
+            button.setToolTip(f"{action.tip} ({action.shortcut})")
+            button.clicked.connect(guarded(lambda _=False, act=action.act: self._do(act)))
+            if button is not accept:
+                grid.addWidget(button, *divmod(place, 2))
+        grid.addWidget(self._propose, grid.rowCount(), 0)
+        grid.addWidget(accept, grid.rowCount() - 1, 1)
+        return grid
+
+    def _connect(self) -> None:
+        session, clicking = self.session, self.clicking
+        session.opened.connect(self._fill)
+        session.clicks_changed.connect(self._mark)
+        session.masks_changed.connect(self._mark)
+        session.images.failed.connect(self._mark)
+        session.runner.started.connect(self._follow)
+        clicking.changed.connect(self._tell)
+        self._list.itemClicked.connect(guarded(self._choose))
+        self._advance.toggled.connect(partial(setattr, clicking, "advance"))
+        self._again.clicked.connect(guarded(lambda _=False: clicking.again()))
+        self._propose.clicked.connect(guarded(lambda _=False: clicking.propose()))
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if not event.spontaneous():
+            guarded(self.clicking.appear)(self)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Another tab came forward, or the dock was closed; not that the window became an icon."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            guarded(self.clicking.vanish)(self)
+
+    def _do(self, act: Callable[[Clicking], None]) -> None:
+        act(self.clicking)
+        self.clicking.centres.focus()
+
+    def _choose(self, item: QListWidgetItem) -> None:
+        if self.session.dataset is not None:
+            self.clicking.show(self.session.dataset.cases[self._list.row(item)])
+
+    def _follow(self, task: Task) -> None:
+        if isinstance(task.job, Locate):
+            self._progress.follow(task)
+            task.ended.connect(self._tell)
+            self._tell()
+
+    def _fill(self) -> None:
+        """Another folder."""
+        dataset = self.session.dataset
+        for widget in (self._list, *self._buttons.values(), self._propose, self._advance):
+            widget.setEnabled(dataset is not None)
+        self._title.setVisible(dataset is not None)
+        self._bar.setVisible(dataset is not None)
+        self._assumed.setVisible(dataset is not None and bool(dataset.notes))
+        self._advance.setChecked(self.clicking.advance)
+        if dataset is None:
+            return
+        self._title.setText(str(dataset.folder))
+        self._title.setToolTip(str(dataset.folder))
+        self._notes.setText("\n".join(dataset.notes))
+        self._list.clear()
+        self._list.addItems([case.name for case in dataset])
+        self._mark()
+
+    def _mark(self, _: object = None) -> None:
+        """The signs in the list, and the count."""
+        dataset, clicks = self.session.dataset, self.session.clicks
+        if dataset is None or clicks is None or self._list.count() != len(dataset):
+            return
+        for row, case in enumerate(dataset):
+            if (item := self._list.item(row)) is not None and item.text() != (text := self._line(case)):
+                item.setText(text)
+        pace = f" · {clicks.pace:.0f} per minute" if clicks.pace else ""
+        self._count.setText(f"{len(clicks)} of {len(dataset)} looked at{pace} · saved")
+        self._bar.setMaximum(len(dataset))
+        self._bar.setValue(len(clicks))
+
+    def _line(self, case: Case) -> str:
+        point = self.session.clicks[case] if self.session.clicks is not None else None
+        sign = OPEN if point is None else CLICKED if point else NO_TARGET
+        if case.name in self.session.images.unreadable:
+            sign = UNREADABLE
+        return f"{sign} {case.name}{f'  {MASK}' if case.mask else ''}"
+
+    def _tell(self, _: object = None) -> None:
+        """Which case is shown, what a click would do now, and what else can be done."""
+        dataset, case, clicking = self.session.dataset, self.session.case, self.clicking
+        shown = dataset is not None and case is not None
+        self._again.setVisible(shown and not clicking.centres.active)
+        self._state.setVisible(shown)
+        if dataset is None or case is None:
+            return
+        row = next(row for row, each in enumerate(dataset) if each.name == case.name)
+        self._list.setCurrentRow(row)
+        self._list.currentItem().setText(self._line(dataset.cases[row]))
+        self._state.setText(self._guide())
+        self._enable()
+
+    def _guide(self) -> str:
+        painted = self.session.painter.case
+        if painted is not None:
+            return f"The mask of {painted.name} is being painted."
+        if not self.clicking.centres.active:
+            return "Clicks on the image do not count now."
+        if self.clicking.proposal:
+            return f"{GUIDE} Enter accepts the proposed centre."
+        dataset, clicks = self.session.dataset, self.session.clicks
+        return DONE if dataset is not None and clicks is not None and len(clicks) == len(dataset) else GUIDE
+
+    def _enable(self) -> None:
+        clicks, clicking = self.session.clicks, self.clicking
+        *_, undo, redo, accept = self._buttons.values()
+        undo.setEnabled(clicks is not None and clicks.can_undo)
+        redo.setEnabled(clicks is not None and clicks.can_redo)
+        accept.setEnabled(clicking.proposal is not None)
+        self._propose.setEnabled(clicking.localizer is not None and self._progress.task is None)
+        self._propose.setToolTip(
+            "Let the localizer that was trained on your clicks guess the centres of the others"
+            if clicking.localizer is not None
+            else "First let the network learn from your clicks: Train, then Pretrain"
+        )
+
+
+def _help() -> str:
+    """The keys."""
+    rows = "".join(f"<tr><td><b>{action.shortcut}</b>&nbsp;&nbsp;</td><td>{action.tip}</td></tr>" for action in ACTIONS)
+    mouse = "Drag a centre to move it. A drag elsewhere moves the view, the wheel zooms."
+    return f"<table>{rows}</table><p>{mouse}</p>"

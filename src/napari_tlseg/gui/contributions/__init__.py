@@ -1,0 +1,1 @@
+"""What napari offers through us beside the docks."""

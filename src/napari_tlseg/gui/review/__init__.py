@@ -1,0 +1,1 @@
+"""Where runs err, and correcting it."""

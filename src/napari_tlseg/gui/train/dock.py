@@ -1,0 +1,288 @@
+"""The second dock: pretrain on the clicks, then train on few masks, as close to the source as λ says."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt, QUrl
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_tlseg.data.recipes import RECIPES
+from napari_tlseg.engine.jobs import Finetune, Training
+from napari_tlseg.engine.messages import Failed, Greeting
+from napari_tlseg.errors import InputError
+from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started
+from napari_tlseg.gui.notices import guarded, log_file
+from napari_tlseg.gui.progress import Progress, name_of
+from napari_tlseg.gui.runner import Task
+from napari_tlseg.gui.runs import RUNS, Run, free_name
+from napari_tlseg.gui.session import Session
+from napari_tlseg.gui.train.cost import Cost
+from napari_tlseg.gui.train.curves import Curves
+from napari_tlseg.gui.train.mask_box import MaskBox
+from napari_tlseg.gui.train.source_box import Source, SourceBox, devices
+from napari_tlseg.gui.widgets.fields import as_tooltip
+from napari_tlseg.gui.widgets.fold import Fold
+from napari_tlseg.gui.widgets.form import Form, field_help
+from napari_tlseg.gui.widgets.shrinking import Shrinking
+from napari_tlseg.gui.widgets.strength import StrengthSlider, drift_text
+from napari_tlseg.gui.words import LABELS, in_words
+
+if TYPE_CHECKING:
+    import napari
+
+SETTINGS = (
+    *("encoder", "recipe", "size", "steps", "labels", "batch", "learning_rate", "held_out", "patience"),
+    *("loss", "solver", "norm", "precision", "device", "masks", "seed"),
+)
+IMAGENET_ENCODER = "densenet121"
+"""What ImageNet weights are for where the user names no encoder, as in Sagie et al."""
+
+
+class TrainDock(QWidget):
+    """Train."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.session = Session.of(napari_viewer)
+        self.source = SourceBox(self.session)
+        self.masks = MaskBox(self.session)
+        self.strength = StrengthSlider()
+        self.strength.setValue(Finetune.strength)
+        choices = {"encoder": ["unet"], "recipe": ("auto", *RECIPES), "device": ["auto", "cpu"]}
+        self.form = Form(Finetune, SETTINGS, choices, LABELS)
+        self._warm = QCheckBox("Go on from the run shown", objectName="warm")
+        self._warm.setToolTip(as_tooltip(field_help(Finetune)["start"]))
+        self.cost = Cost(self.session, self.job, "masks")
+        self._no_gpu = QLabel(wordWrap=True, objectName="no_gpu")
+        self._train = QPushButton("Train", objectName="train")
+        self._train.setToolTip(as_tooltip(str(Finetune.__doc__)))
+        self.progress = Progress()
+        self.curves = Curves()
+        self._said = QLabel(wordWrap=True, objectName="said")
+        self._said.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._notes = QLabel(wordWrap=True, objectName="notes")
+        self._assumed = Fold("What was assumed", self._notes)
+        self._settings = Fold("More settings", self.form)
+        self._drawn = False
+        """Whether there are curves."""
+        self._task: Task | None = None
+        self._stage = ""
+        self._lay_out()
+        self._connect()
+        self._greet(self.session.runner.greeting)
+        self._clear()
+        self._show_run(self.session.run)
+        self._refresh()
+        for task in self.session.runner.tasks:
+            self._watch(task)
+
+    def _lay_out(self) -> None:
+        """What is chosen scrolls above; what is started, and how it goes, stays in sight below."""
+        above, below = QWidget(), QWidget()
+        column, rows = QVBoxLayout(above), QVBoxLayout(below)
+        for each in (_heading("Source"), self.source, _heading("Masks"), self.masks):
+            column.addWidget(each)
+        column.addWidget(self._settings)
+        for each in (_heading("Closeness to the source"), self.strength, self.cost, self._no_gpu, self._warm):
+            rows.addWidget(each)
+        for each in (self._train, self.progress, self._said, self._assumed):
+            rows.addWidget(each)
+        rows.addWidget(self.curves, 1)
+        rows.addStretch(0)  # as long as there are no curves
+        rows.addWidget(_log_button())
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(Shrinking(above))
+        layout.addWidget(below, 1)
+
+    def _connect(self) -> None:
+        session, runner = self.session, self.session.runner
+        runner.greeted.connect(self._greet)
+        runner.started.connect(self._watch)
+        for signal in (session.opened, session.run_shown, self.source.valueChanged, runner.started, runner.ended):
+            signal.connect(self._refresh)
+        session.opened.connect(self._clear)
+        session.run_shown.connect(self._show_run)
+        changes = session.opened, session.masks_changed, session.run_shown, self.form.valueChanged
+        for change in (*changes, self.source.valueChanged, self._warm.toggled):
+            change.connect(self.cost.change)
+        for fold in (self._settings, self.source.settings):
+            fold.toggled.connect(self._arrange)
+        self.strength.valueChanged.connect(guarded(self._move))
+        self._train.clicked.connect(guarded(self.train))
+
+    def job(self) -> Finetune:
+        """What *Train* would run; InputError where it cannot be."""
+        folder, run = self.session.folder, self.session.run
+        if folder is None:
+            raise InputError("no folder is open", remedy="open one in the dock Click targets")
+        for problem in self.form.problems().values():
+            raise InputError(problem)
+        source, strength, settings = self.source.value(), self.strength.value(), self.form.value()
+        if source == "imagenet" and settings["encoder"] is None:
+            settings["encoder"] = IMAGENET_ENCODER
+        return Finetune(
+            data=folder,
+            out=free_name(folder / RUNS, _name(source, strength)),
+            source=source,
+            strength=strength,
+            start=run.path if run is not None and self._warm.isChecked() else None,
+            **settings,
+        )
+
+    def train(self) -> None:
+        """Begin, in the background, once what was painted just now is on the disk."""
+        job = self.job()
+        self._train.setEnabled(False)
+        self.session.painter.settle(lambda: self._begin(job))
+
+    def _begin(self, job: Finetune) -> None:
+        try:
+            self.session.runner.submit(job)
+        finally:
+            self._refresh()
+
+    def _watch(self, task: Task) -> None:
+        """Show how a training goes, whoever began it."""
+        if isinstance(task.job, Training):
+            self._task, self._stage = task, ""
+            self._say("")
+            self._note([])
+            self.strength.set_drift(None)
+            self.progress.follow(task)
+            task.heard.connect(self._hear)
+            task.ended.connect(self._end)
+            self._refresh()
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._stage = event.stage
+                if event.stage == "train" and self._task is not None:
+                    self.curves.begin(_title(self._task), event.total)
+                    self._draw(True)
+            case Evaluated():
+                self.strength.set_drift(event.drift)
+            case Noted() if self._stage:  # not what was assumed, but what happened
+                self._say(in_words(event.text))
+            case Noted():
+                self._note([*self._notes.text().splitlines(), in_words(event.text)])
+        self.curves.hear(event)
+
+    def _end(self, result: Finished | Failed) -> None:
+        self._task = None
+        if isinstance(result, Failed):
+            self._say(in_words(result.sentence))
+        elif result.out is None:
+            self._say("Stopped before there was anything to keep.")
+        self._refresh()
+
+    def _clear(self) -> None:
+        """Another folder: what was learned in the one before is not of interest here."""
+        if not self.session.training:
+            self._say("")
+            self._note([])
+            self._draw(False)
+            self.strength.set_drift(None)
+
+    @guarded
+    def _show_run(self, run: Run | None) -> None:
+        """How it went, unless something is being trained: a training that ended is shown, too."""
+        if self.session.training or run is None:
+            return
+        self._say(verdict(run))
+        self.strength.set_drift(run.summary.get("drift"))
+        if (run.path / "events.jsonl").exists():
+            self.curves.load(run.path)
+            self._draw(True)
+
+    def _move(self, strength: float) -> None:
+        """The slider: what runs goes on with this λ, else the next run begins with it."""
+        if self._task is not None and isinstance(self._task.job, Finetune):
+            self.session.runner.set_strength(self._task, strength)
+
+    def _refresh(self, *_: object) -> None:
+        """What can be done now."""
+        run, busy = self.session.run, self.session.training
+        self._warm.setText("Go on from the run shown" + (f" ({run.name})" if run is not None else ""))
+        self._warm.setEnabled(run is not None)
+        running = self._task.job if self._task is not None else None
+        source = running.source if isinstance(running, Finetune) else self.source.value()
+        self.strength.setEnabled(source != "none")
+        self.strength.set_note("Without a source there is nothing to hold the encoder to." if source == "none" else "")
+        self._train.setEnabled(self.session.folder is not None and not busy)
+        self._arrange()
+        for widget in (self.cost, self._warm):
+            widget.setVisible(not busy)
+        self._no_gpu.setVisible(not busy and bool(self._no_gpu.text()))
+
+    def _draw(self, drawn: bool) -> None:
+        self._drawn = drawn
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Settings that are being chosen need the room more than the curves of what is over."""
+        choosing = self._settings.is_open or self.source.settings.is_open
+        self.curves.setVisible(self._drawn and (self.session.training or not choosing))
+
+    def _greet(self, greeting: Greeting | None) -> None:
+        if greeting is not None:
+            self._no_gpu.setText(f"GPU not used: {greeting.no_gpu}." if greeting.no_gpu else "")
+            self.form.set_choices("encoder", greeting.encoders)
+            self.form.set_choices("device", devices(greeting))
+            self._refresh()
+
+    def _say(self, text: str) -> None:
+        self._said.setText(text)
+        self._said.setVisible(bool(text))
+
+    def _note(self, notes: list[str]) -> None:
+        self._notes.setText("\n".join(notes))
+        self._assumed.setVisible(bool(notes))
+
+
+def verdict(run: Run) -> str:
+    """A run in a sentence: its validation Dice with its spread, or that there is too little to judge by."""
+    if not run.summary:
+        return f"{run.name} did not come to its end: its best model so far is kept, but was not scored."
+    dice, sd = run.validation.get("dice_mean"), run.validation.get("dice_sd")
+    cases = len(run.validation.get("cases", ()))
+    moved = "" if run.summary.get("drift") is None else f" The {drift_text(run.summary['drift'])}."
+    if dice is None and run.summary.get("reason") == "stopped":
+        return f"{run.name} was stopped: what it learned is kept, but was not scored.{moved}"
+    if dice is None:
+        return f"{run.name} is trained. There are no validation masks to judge it by: look at it in Review.{moved}"
+    spread = "" if sd is None else f" ± {sd:.2f}"
+    few = " Too few to judge by." if run.too_few else ""
+    return f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}.{few}{moved}"
+
+
+def _name(source: Source, strength: float) -> str:
+    """What a run is called: after its source and λ."""
+    if source == "none":
+        return "scratch"
+    stem = source if isinstance(source, str) else source.stem if source.suffix == ".safetensors" else source.name
+    return f"{stem}-{'inf' if math.isinf(strength) else f'{strength:g}'}"
+
+
+def _title(task: Task) -> str:
+    job = task.job
+    return job.out.name if isinstance(job, Finetune) else name_of(job)
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    return label
+
+
+def _log_button() -> QPushButton:
+    button = QPushButton("Open the log", flat=True, toolTip="What happened in detail, also in the worker process")
+    button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(log_file()))))
+    return button

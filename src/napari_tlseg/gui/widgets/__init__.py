@@ -1,0 +1,1 @@
+"""Parts of docks that know nothing of what they show."""

@@ -1,0 +1,469 @@
+"""The Train dock, without a worker: what it offers, what it would run, what it says of what it hears."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from qtpy.QtWidgets import QFileDialog, QLabel
+
+from napari_tlseg.engine.jobs import Estimate, Finetune, Job, Predict, Pretrain
+from napari_tlseg.engine.messages import Device, Failed, Greeting, SetStrength, Stop
+from napari_tlseg.errors import InputError
+from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started, Stepped
+from napari_tlseg.gui.runs import Run
+from napari_tlseg.gui.session import Session
+from napari_tlseg.gui.train.dock import TrainDock, verdict
+from tiny import write_eyes
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from pytestqt.qtbot import QtBot
+
+pytestmark = [pytest.mark.window, pytest.mark.usefixtures("idle_worker")]
+
+GREETING = Greeting(
+    devices=(Device(name="cpu", label="CPU, threads: 2"), Device(name="mps", label="GPU of this Mac")),
+    no_gpu="PyTorch finds no GPU that it can use",
+    encoders=("unet", "densenet121", "resnet18"),
+    versions={},
+)
+COST = {"seconds": 95.0, "training": 5, "validation": 1, "held_out": 2, "size": 64, "encoder": "unet", "batch": 8}
+SUMMARY = {
+    "lambda": 0.001,
+    "drift": 0.0042,
+    "source": "clicks",
+    "reason": "done",
+    "validation": {"dice_mean": 0.91, "dice_sd": 0.03, "cases": list("abcdef")},
+}
+
+
+class Desk:
+    """The dock in a viewer, with a worker that does nothing; told by the tests what it would say."""
+
+    def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
+        self.viewer, self.qtbot = viewer, qtbot
+        self.dock = TrainDock(viewer)
+        self.docked = viewer.window.add_dock_widget(self.dock, name="Train")
+        self.session = Session.of(viewer)
+
+    def open(self, folder: Path) -> Desk:
+        with self.qtbot.waitSignal(self.session.case_shown):
+            self.session.open(folder)
+        return self
+
+    def greet(self) -> Desk:
+        with self.qtbot.waitSignal(self.session.runner.greeted):
+            self.session.runner._client.greeting.set_result(GREETING)
+        return self
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All that were submitted."""
+        return [job for job, _ in self.session.runner._client.submitted]
+
+    @property
+    def said(self) -> list[Any]:
+        return self.session.runner._client.said
+
+    def tell(self, number: int, *events: Event | Failed) -> None:
+        """What the worker says of the job of that number."""
+        for event in events:
+            self.session.runner._client.submitted[number][1](event)
+        self.qtbot.wait(20)
+
+    def train(self) -> None:
+        """Press Train; it begins a moment later, when all that was painted is on the disk."""
+        self.dock._train.click()
+        self.qtbot.waitUntil(lambda: self.dock._train.isEnabled() != self.session.training)
+
+    def estimates(self) -> list[Any]:
+        self.qtbot.wait(900)
+        return [job.of for job in self.jobs if isinstance(job, Estimate)]
+
+    def shown(self, name: str) -> str:
+        """What a label reads; empty where it cannot be seen."""
+        label = self.dock.findChild(QLabel, name)
+        return label.text() if label.isVisible() else ""
+
+
+@pytest.fixture
+def desk(viewer: Viewer, qtbot: QtBot) -> Desk:
+    return Desk(viewer, qtbot)
+
+
+@pytest.fixture
+def eyes(tmp_path: Path) -> Path:
+    return write_eyes(tmp_path / "eyes")
+
+
+@pytest.fixture
+def complaints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    told: list[str] = []
+    monkeypatch.setattr("napari_tlseg.gui.notices.show_error", told.append)
+    return told
+
+
+def make_run(folder: Path, name: str = "clicks-0.001", **changes: Any) -> Path:
+    """A run as `runs_of` finds it; the weights are no weights."""
+    run = folder / "runs" / name
+    run.mkdir(parents=True)
+    (run / "model.safetensors").write_bytes(b"")
+    (run / "job.json").write_text("{}")
+    (run / "summary.json").write_text(json.dumps(SUMMARY | changes))
+    lines = [
+        {"event": "Stepped", "step": 1, "loss": 1.0},
+        {"event": "Evaluated", "step": 1, "scores": {"dice": 0.9}, "best": True},
+    ]
+    (run / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+def make_source(folder: Path, name: str = "clicks") -> Path:
+    (folder / "sources").mkdir(exist_ok=True)
+    path = folder / "sources" / f"{name}.safetensors"
+    path.write_bytes(b"")
+    return path
+
+
+# what would run
+
+
+def test_nothing_can_be_trained_before_a_folder_is_open(desk: Desk) -> None:
+    dock = desk.dock
+    assert not dock._train.isEnabled() and not dock.source._button.isEnabled() and not dock._warm.isEnabled()
+    with pytest.raises(InputError, match="no folder is open"):
+        dock.job()
+    assert "Getting ready" in dock.cost.text()
+
+
+def test_train_runs_with_the_defaults_of_the_job(desk: Desk, eyes: Path) -> None:
+    desk.open(eyes)
+    desk.train()
+    assert desk.jobs == [Finetune(data=eyes, out=eyes / "runs" / "scratch")]
+    assert not desk.dock._train.isEnabled() and not desk.dock.source._button.isEnabled(), "one at a time"
+    desk.tell(0, Finished(reason="stopped", out=None))
+    assert desk.dock._train.isEnabled() and desk.dock.source._button.isEnabled()
+    assert desk.shown("said") == "Stopped before there was anything to keep."
+
+
+def test_pretrain_runs_with_the_defaults_of_the_job_and_its_result_is_the_source(desk: Desk, eyes: Path) -> None:
+    desk.open(eyes)
+    box = desk.dock.source
+    assert box.value() == "none" and box._button.text() == "Pretrain on my 8 clicks"
+    assert not desk.dock.strength.isEnabled(), "nothing to hold the encoder to"
+    box._button.click()
+    out = eyes / "sources" / "clicks.safetensors"
+    assert desk.jobs == [Pretrain(data=eyes, out=out)]
+    make_source(eyes)
+    scores = {"validation": {"error": 4.4, "cases": 1}, "held_out": {"error": 9.0, "cases": 2}}
+    desk.tell(0, Finished(reason="done", out=out, summary=scores))
+    assert desk.shown("pretrained") == "Pretrained: finds the centre to within 4 pixels (median of 1 validation case)."
+    assert box.value() == out and box._combo.currentText() == "my clicks: clicks" and box._button.isEnabled()
+    assert desk.dock.strength.isEnabled()
+    job = desk.dock.job()
+    assert (job.source, job.strength, job.out) == (out, Finetune.strength, eyes / "runs" / "clicks-0.001")
+    assert box.job().out.name == "clicks-2.safetensors", "the next one replaces nothing"
+
+
+def test_a_folder_that_was_pretrained_on_opens_with_the_latest_source(desk: Desk, eyes: Path, tmp_path: Path) -> None:
+    latest = make_source(eyes)
+    desk.open(eyes)
+    assert desk.dock.source.value() == latest
+    desk.open(write_eyes(tmp_path / "others"))
+    assert desk.dock.source.value() == "none", "of another folder it is not offered"
+
+
+def test_few_clicks_are_said(desk: Desk, eyes: Path) -> None:
+    rows = (eyes / "clicks.csv").read_text().splitlines()
+    for count, enabled in ((0, False), (1, False), (2, True), (4, True)):
+        (eyes / "clicks.csv").write_text("\n".join(rows[: count + 1]) + "\n")
+        desk.open(eyes)
+        assert desk.dock.source._button.isEnabled() == enabled
+        assert desk.shown("pretrained").startswith("Click at least 5 targets")
+
+
+def pick(desk: Desk, text: str) -> None:
+    combo = desk.dock.source._combo
+    combo.setCurrentIndex(next(index for index in range(combo.count()) if combo.itemText(index).startswith(text)))
+    combo.activated.emit(combo.currentIndex())
+
+
+def test_the_sources_that_can_be_picked(desk: Desk, eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, source = make_run(eyes), make_source(eyes)
+    desk.open(eyes)
+    box, heard = desk.dock.source, []
+    box.valueChanged.connect(lambda: heard.append(box.value()))
+    pick(desk, "run: clicks-0.001")
+    pick(desk, "ImageNet")
+    job = desk.dock.job()
+    assert (job.source, job.encoder, job.out.name) == ("imagenet", "densenet121", "imagenet-0.001")
+    desk.dock.form.setValue({"encoder": "resnet18"})
+    assert desk.dock.job().encoder == "resnet18"
+    chosen = eyes.parent / "mine.pth"
+    chosen.touch()
+    answers = [("", ""), (str(chosen), "")]
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: answers.pop(0))
+    pick(desk, "a file")
+    assert box.value() == "imagenet" and box._combo.currentText().startswith("ImageNet"), "no file was chosen"
+    pick(desk, "a file")
+    assert box._combo.currentText() == "file: mine.pth" and desk.dock.job().out.name == "mine.pth-0.001"
+    pick(desk, "nothing")
+    pick(desk, "my clicks")
+    assert heard == [run, "imagenet", chosen, "none", source]
+    source.unlink()
+    desk.session.runs_changed.emit()
+    assert box.value() == "none", "what is gone cannot be picked"
+
+
+def test_a_run_is_named_after_its_source_and_strength(desk: Desk, eyes: Path) -> None:
+    make_source(eyes)
+    desk.open(eyes)
+    for strength, name in ((0.0, "clicks-0"), (math.inf, "clicks-inf"), (8.0, "clicks-8")):
+        desk.dock.strength.setValue(strength)
+        assert desk.dock.job().out.name == name and desk.dock.job().strength == strength
+    make_run(eyes, "clicks-8")
+    assert desk.dock.job().out.name == "clicks-8-2"
+
+
+def test_a_run_is_gone_on_from_where_one_is_shown_and_wanted(desk: Desk, eyes: Path) -> None:
+    run = make_run(eyes)
+    desk.open(eyes)
+    assert not desk.dock._warm.isEnabled() and desk.dock.job().start is None
+    desk.session.show_run(run)
+    assert desk.dock._warm.text() == "Go on from the run shown (clicks-0.001)" and desk.dock.job().start is None
+    desk.dock._warm.click()
+    assert desk.dock.job().start == run
+    desk.session.show_run(None)
+    assert desk.dock.job().start is None and not desk.dock._warm.isEnabled()
+
+
+def test_wrong_settings_are_refused_with_their_sentence(desk: Desk, eyes: Path, complaints: list[str]) -> None:
+    desk.open(eyes)
+    desk.dock.form.setValue({"size": 7})
+    desk.train()
+    desk.dock.source.form.setValue({"batch": 1})
+    desk.dock.source._button.click()
+    assert desk.jobs == []
+    assert complaints == [
+        "Size, pixels 7 is not possible; give between 32 and 2048",
+        "Images per step 1 is not possible; give at least 2",
+    ]
+    desk.dock.form.setValue({"size": 64, "solver": "paper"})
+    desk.dock.strength.setValue(math.inf)
+    desk.train()
+    assert complaints[2] == "‘Solver’ paper cannot express ‘Strength λ’ inf; use ‘Solver’ stable"
+    assert desk.dock.form.problems() == {} and desk.jobs == []
+
+
+# what it would take
+
+
+def test_the_cost_is_asked_for_once_and_told(desk: Desk, eyes: Path) -> None:
+    desk.open(eyes)
+    assert desk.estimates() == [], "the worker is not up yet"
+    desk.greet()
+    assert desk.shown("no_gpu") == "GPU not used: PyTorch finds no GPU that it can use."
+    (first,) = desk.estimates()
+    desk.tell(0, Finished(reason="done", out=None, summary=COST))
+    first, second = desk.estimates()
+    assert {type(first), type(second)} == {Finetune, Pretrain}, "one after the other"
+    desk.tell(1, Finished(reason="done", out=None, summary=COST))
+    told = "5 {} to learn from, 1 to judge by, 2 held out for a final look. About 2 min (CPU, threads: 2)."
+    assert desk.dock.cost.text() == told.format("masks")
+    assert desk.dock.source.cost.text() == told.format("clicks")
+    assert len(desk.estimates()) == 2, "and not again by itself"
+    desk.dock.form.setValue({"steps": 10})
+    desk.dock.form.setValue({"steps": 20, "device": "mps"})
+    *_, third = desk.estimates()
+    assert len(desk.jobs) == 3 and isinstance(third, Finetune) and third.steps == 20
+    assert desk.jobs[2].device == "mps"
+    desk.tell(2, Failed(sentence="no masks; add --masks", traceback="", kind="input"))
+    assert desk.dock.cost.text() == "no masks; add ‘Folder of the masks’"
+    assert len(desk.estimates()) == 3
+
+
+def test_an_estimate_gives_way_to_a_start_and_is_made_up_for(desk: Desk, eyes: Path) -> None:
+    desk.open(eyes).greet()
+    assert len(desk.estimates()) == 1
+    desk.train()
+    assert desk.said == [Stop(id=0)]
+    desk.tell(0, Finished(reason="stopped", out=None))
+    assert len(desk.estimates()) == 1, "not while something is trained"
+    assert isinstance(desk.jobs[1], Finetune) and not desk.dock.cost.isVisible()
+    desk.tell(1, Finished(reason="stopped", out=None))
+    assert len(desk.estimates()) == 2 and desk.dock.cost.isVisible()
+
+
+def test_an_estimate_waits_for_other_jobs_and_for_being_seen(desk: Desk, eyes: Path) -> None:
+    desk.docked.hide()
+    desk.open(eyes).greet()
+    assert desk.estimates() == []
+    task = desk.session.runner.submit(Predict(data=(eyes,), model=eyes, out=eyes))
+    desk.docked.show()
+    assert desk.estimates() == []
+    task.tell(Finished(reason="done", out=None))
+    assert len(desk.estimates()) == 1
+
+
+def test_for_an_estimate_nothing_is_downloaded(desk: Desk, eyes: Path) -> None:
+    desk.open(eyes)
+    pick(desk, "ImageNet")
+    desk.greet().estimates()
+    desk.tell(0, Finished(reason="done", out=None, summary=COST))
+    (ours,) = (job for job in desk.estimates() if isinstance(job, Finetune))
+    assert (ours.source, ours.encoder) == ("none", "densenet121") and desk.dock.job().source == "imagenet"
+
+
+# what it hears
+
+
+def test_the_slider_moves_the_strength_of_what_runs(desk: Desk, eyes: Path, qtbot: QtBot) -> None:
+    make_source(eyes)
+    desk.open(eyes)
+    desk.train()
+    pick(desk, "nothing")
+    assert desk.dock.strength.isEnabled(), "what runs has a source"
+    desk.dock.strength.setValue(math.inf)
+    assert desk.said == [SetStrength(id=0, strength=math.inf)]
+    desk.tell(0, Finished(reason="stopped", out=None))
+    assert not desk.dock.strength.isEnabled()
+    pick(desk, "my clicks")
+    qtbot.wait(100)
+    desk.dock.strength.setValue(0.5)
+    assert len(desk.said) == 1, "nothing runs"
+
+
+def test_a_training_is_followed(desk: Desk, eyes: Path) -> None:
+    source = make_source(eyes)
+    desk.open(eyes)
+    dock = desk.dock
+    assert not dock.curves.isVisible() and not dock.progress.isVisible()
+    desk.train()
+    assert dock.progress.isVisible()
+    desk.tell(
+        0,
+        Noted(text="Recipe plain; --recipe names another."),
+        Started(stage="train", total=50),
+        *(Stepped(step=step, loss=1 / step, strength=1e-3) for step in range(1, 26)),
+        Evaluated(step=25, scores={"dice": 0.8}, best=True, drift=0.0042),
+    )
+    assert dock._notes.text() == "Recipe plain; ‘Recipe’ names another." and dock._assumed.isVisible()
+    assert dock.strength._drift.text() == "moved 0.42 %"
+    assert dock.curves.isVisible() and dock.curves._heading.text() == "clicks-0.001"
+    assert dock.curves._history.steps[-1] == 25 and dock.curves._history.total == 50
+    desk.tell(0, Noted(text="λ = inf cannot be, it must be finite with the solver paper; it stays at 0.001."))
+    assert desk.shown("said").startswith("λ = inf cannot be")
+    make_run(eyes)
+    desk.tell(0, Finished(reason="done", out=eyes / "runs" / "clicks-0.001", summary=SUMMARY))
+    assert desk.shown("said") == "clicks-0.001: Dice 0.910 ± 0.03 on 6 validation cases. The encoder moved 0.42 %."
+    assert desk.session.run.name == "clicks-0.001" and not dock.progress.isVisible()
+    assert dock.source.value() == source
+
+
+def test_a_training_that_another_began_or_an_earlier_dock_is_followed_too(desk: Desk, eyes: Path) -> None:
+    desk.open(eyes)
+    desk.session.runner.submit(Finetune(data=eyes, out=eyes / "runs" / "a"))
+    assert desk.dock.progress.task is not None and not desk.dock._train.isEnabled()
+    desk.viewer.window.remove_dock_widget(desk.docked)
+    desk.dock = TrainDock(desk.viewer)
+    desk.docked = desk.viewer.window.add_dock_widget(desk.dock)
+    gc.collect()
+    assert desk.dock.progress.task is not None and not desk.dock._train.isEnabled()
+    desk.tell(0, Started(stage="train", total=5), Finished(reason="stopped", out=None))
+    assert desk.dock._train.isEnabled() and desk.dock.progress.task is None
+
+
+def test_a_failure_is_said_and_what_was_saved_is_shown(desk: Desk, eyes: Path, complaints: list[str]) -> None:
+    make_source(eyes)
+    desk.open(eyes)
+    desk.train()
+    run = make_run(eyes)
+    (run / "summary.json").unlink()
+    desk.tell(0, Failed(sentence="the worker died, start again", traceback="", kind="died"))
+    assert desk.shown("said") == "the worker died, start again" and complaints == ["the worker died, start again"]
+    assert desk.session.run == Run(run) and desk.dock._train.isEnabled()
+
+
+def test_the_run_that_is_picked_is_shown_but_not_while_another_is_trained(desk: Desk, eyes: Path) -> None:
+    first, second = make_run(eyes), make_run(eyes, "clicks-0", drift=0.2, validation={"dice_mean": None, "cases": []})
+    desk.open(eyes)
+    desk.session.show_run(first)
+    assert desk.shown("said").startswith("clicks-0.001: Dice 0.910") and desk.dock.curves.isVisible()
+    desk.session.show_run(second)
+    assert "no validation masks to judge it by" in desk.shown("said")
+    assert desk.dock.strength._drift.text() == "moved 20 %"
+    desk.train()
+    desk.session.show_run(first)
+    assert desk.shown("said") == ""
+
+
+@pytest.mark.parametrize(
+    ("summary", "words"),
+    [
+        (SUMMARY, "run: Dice 0.910 ± 0.03 on 6 validation cases. The encoder moved 0.42 %."),
+        (
+            SUMMARY | {"drift": None, "validation": {"dice_mean": 0.5, "dice_sd": None, "cases": ["a"]}},
+            "run: Dice 0.500 on 1 validation case. Too few to judge by.",
+        ),
+        (
+            SUMMARY | {"drift": None, "validation": {"dice_mean": None, "cases": []}},
+            "run is trained. There are no validation masks to judge it by: look at it in Review.",
+        ),
+        (
+            {"reason": "stopped", "validation": {"dice_mean": None, "cases": ["a"]}},
+            "run was stopped: what it learned is kept, but was not scored.",
+        ),
+        ({}, "run did not come to its end: its best model so far is kept, but was not scored."),
+    ],
+)
+def test_the_verdict(summary: dict[str, Any], words: str) -> None:
+    assert verdict(Run(Path("run"), summary)) == words
+
+
+# how it looks
+
+
+def test_settings_that_are_being_chosen_have_the_room_of_the_curves(desk: Desk, eyes: Path) -> None:
+    run = make_run(eyes)
+    desk.open(eyes)
+    dock = desk.dock
+    dock._settings.set_open(True)
+    assert not dock.curves.isVisible()
+    desk.session.show_run(run)
+    assert not dock.curves.isVisible()
+    dock._settings.set_open(False)
+    assert dock.curves.isVisible()
+    dock.source.settings.set_open(True)
+    assert not dock.curves.isVisible()
+    desk.train()
+    desk.tell(0, Started(stage="train", total=5))
+    assert dock.curves.isVisible(), "what runs is to be seen"
+
+
+@pytest.mark.parametrize("width", [330, 500])
+def test_train_stop_and_the_slider_are_in_sight_and_no_text_is_cut_off(
+    desk: Desk, eyes: Path, qtbot: QtBot, width: int
+) -> None:
+    make_source(eyes)
+    desk.open(eyes).greet()
+    dock, window = desk.dock, desk.viewer.window._qt_window
+    window.resize(1280, 1000)
+    dock.setFixedWidth(width)
+    desk.train()
+    desk.tell(0, Started(stage="train", total=50), Noted(text="a long note " * 20), Stepped(step=1, loss=1))
+    qtbot.wait(50)
+    for widget in (dock._train, dock.progress._stop, dock.strength._slider, dock.curves):
+        assert widget.visibleRegion().boundingRect() == widget.rect()
+    for widget in (dock._train, dock.source._button, dock.source._combo):
+        assert widget.width() >= widget.minimumSizeHint().width()
+        assert dock.rect().contains(widget.mapTo(dock, widget.rect().topRight()))
+    for label in dock.findChildren(QLabel):
+        if label.isVisible() and label.text():
+            flows = label.wordWrap()
+            needed = label.heightForWidth(label.width()) if flows else label.fontMetrics().height()
+            assert label.height() >= needed, label.text()
