@@ -123,6 +123,20 @@ def test_the_fundus_recipe_evens_out_the_light_and_keeps_black_black():
     assert bright[inside].std() > raw[0][inside].std()
 
 
+def test_natives_are_the_whole_plane_with_the_same_steps():
+    """On a square plane at its own size both are the same; elsewhere the tiles of CLAHE are as square as can be."""
+    colour = fundus(0, 128).image
+    native = next(FUNDUS.natives(image_of(colour), [0]))
+    assert native.shape == (128, 128, 1)
+    assert (native[..., 0] == square_of(FUNDUS, colour, 128)[0]).all()
+    wide = np.concatenate([colour, colour], axis=1)
+    assert next(FUNDUS.natives(image_of(wide), [0])).shape == (128, 256, 1)
+    volume = np.stack([np.full((4, 6), value, np.int16) for value in (-1000, -800, -500, 0)])
+    planes = list(CT_LUNG_3.natives(image_of(volume, 3), [0, 3]))
+    assert [plane.shape for plane in planes] == [(4, 6, 3)] * 2
+    assert planes[1][0, 0] == pytest.approx([0.5, 1, 1])
+
+
 def test_the_square_lies_where_the_letterbox_says():
     plane = np.zeros((50, 100), np.uint8)
     plane[10:20, 70:90] = 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -12,21 +12,50 @@ from numpy.typing import NDArray
 from napari_tlseg.data.case import Labels
 
 
+class Box(NamedTuple):
+    """A rectangle of whole pixels of a plane, which it may overhang on any side."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class Letterbox:
-    """A plane of `shape` shrunk or grown to fit a `size` × `size` square, centred, never stretched, the rest zero.
+    """A box of a plane, shrunk or grown to fit a `size` × `size` square, centred, never stretched, the rest zero.
 
-    Pixel centres lie at whole numbers on both grids: y_square = (y + ½)·scale − ½ + top.
+    By default the box is the whole plane; `around` makes a crop. What of a box lies outside the plane is zero on the
+    way there and dropped on the way back. Pixel centres lie at whole numbers on both grids:
+    y_square = (y − box.top + ½)·scale − ½ + corner.
     """
 
     shape: tuple[int, int]
     """(Y, X) of the native plane, pixels."""
     size: int
+    crop: Box | None = None
+    """None for the whole plane."""
+
+    @classmethod
+    def around(cls, shape: tuple[int, int], size: int, centre: tuple[float, float], side: float) -> Self:
+        """A square crop of `side` native pixels about a centre (y, x), both to the nearest that falls on whole pixels.
+
+        So a crop that is not scaled is a copy, and its middle is at most half a pixel from the centre.
+        """
+        length = max(1, round(side))
+        top, left = (round(place + 0.5 - length / 2) for place in centre)
+        return cls(shape, size, Box(top, left, length, length))
+
+    @property
+    def box(self) -> Box:
+        """What of the plane fills the square; a crop may reach beyond the plane."""
+        return self.crop or Box(0, 0, *self.shape)
 
     @property
     def inner(self) -> tuple[int, int]:
         """(Y, X) of the picture within the square."""
-        (y, x), longest = self.shape, max(self.shape)
+        y, x = self.box.height, self.box.width
+        longest = max(y, x)
         return max(1, round(y * self.size / longest)), max(1, round(x * self.size / longest))
 
     @property
@@ -34,40 +63,71 @@ class Letterbox:
         """(top, left) of the picture within the square."""
         return ((self.size - self.inner[0]) // 2, (self.size - self.inner[1]) // 2)
 
-    def image(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(Y, X, C) to (size, size, C); averaged where it shrinks."""
-        square = np.zeros((self.size, self.size, plane.shape[2]), np.float32)
-        square[self.window] = _resize(plane, self.inner).reshape(*self.inner, -1)
-        return square
-
-    def labels(self, labels: Labels) -> Labels:
-        """(Y, X) to (size, size): each pixel takes the class that fills most of it."""
-        square = np.zeros((self.size, self.size), np.uint8)
-        shares = [_resize((labels == label).astype(np.float32), self.inner) for label in range(int(labels.max()) + 1)]
-        square[self.window] = np.argmax(shares, axis=0)
-        return square
-
-    def native(self, square: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(K, size, size) to (K, Y, X), interpolated linearly."""
-        return np.stack(
-            [cv2.resize(channel[self.window], self.shape[::-1], interpolation=cv2.INTER_LINEAR) for channel in square]
-        )
-
-    def point(self, y: float, x: float) -> tuple[float, float]:
-        """Native pixel indices to those of the square."""
-        (h, w), (top, left) = self.inner, self.corner
-        return ((y + 0.5) * h / self.shape[0] - 0.5 + top, (x + 0.5) * w / self.shape[1] - 0.5 + left)
-
-    def native_point(self, y: float, x: float) -> tuple[float, float]:
-        """The inverse of `point`."""
-        (h, w), (top, left) = self.inner, self.corner
-        return ((y - top + 0.5) * self.shape[0] / h - 0.5, (x - left + 0.5) * self.shape[1] / w - 0.5)
-
     @property
     def window(self) -> tuple[slice, slice]:
         """(Y, X) where the picture lies in the square."""
         (h, w), (top, left) = self.inner, self.corner
         return slice(top, top + h), slice(left, left + w)
+
+    def image(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(Y, X, C) to (size, size, C); averaged where it shrinks."""
+        square = np.zeros((self.size, self.size, plane.shape[2]), np.float32)
+        square[self.window] = _resize(self._cut(plane), self.inner).reshape(*self.inner, -1)
+        return square
+
+    def labels(self, labels: Labels) -> Labels:
+        """(Y, X) to (size, size): each pixel takes the class that fills most of it."""
+        square, cut = np.zeros((self.size, self.size), np.uint8), self._cut(labels)
+        shares = [_resize((cut == label).astype(np.float32), self.inner) for label in range(int(cut.max()) + 1)]
+        square[self.window] = np.argmax(shares, axis=0)
+        return square
+
+    def native(self, square: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(K, size, size) to (K, Y, X), interpolated linearly; zero outside the box."""
+        height, width = self.box.height, self.box.width
+        grown = [cv2.resize(layer[self.window], (width, height), interpolation=cv2.INTER_LINEAR) for layer in square]
+        if self.crop is None:
+            return np.stack(grown)
+        plane = np.zeros((len(square), *self.shape), np.float32)
+        there, here = self._overlap
+        plane[:, *there] = np.stack(grown)[:, *here]
+        return plane
+
+    def point(self, y: float, x: float) -> tuple[float, float]:
+        """Native pixel indices to those of the square."""
+        (h, w), (top, left), box = self.inner, self.corner, self.box
+        return (
+            (y - box.top + 0.5) * h / box.height - 0.5 + top,
+            (x - box.left + 0.5) * w / box.width - 0.5 + left,
+        )
+
+    def native_point(self, y: float, x: float) -> tuple[float, float]:
+        """The inverse of `point`."""
+        (h, w), (top, left), box = self.inner, self.corner, self.box
+        return (
+            (y - top + 0.5) * box.height / h - 0.5 + box.top,
+            (x - left + 0.5) * box.width / w - 0.5 + box.left,
+        )
+
+    @property
+    def _overlap(self) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Where plane and box overlap, in pixels of the plane and of the box; empty where they do not."""
+        there, here = [], []
+        for start, extent, length in zip(self.box[:2], self.box[2:], self.shape, strict=True):
+            first = max(0, start)
+            last = max(first, min(length, start + extent))
+            there.append(slice(first, last))
+            here.append(slice(first - start, last - start))
+        return (there[0], there[1]), (here[0], here[1])
+
+    def _cut(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """The box of a plane (Y, X, ...), zero where it overhangs."""
+        if self.crop is None:
+            return plane
+        cut = np.zeros((self.box.height, self.box.width, *plane.shape[2:]), plane.dtype)
+        there, here = self._overlap
+        cut[here] = plane[there]
+        return cut
 
 
 def _resize(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,9 @@ from napari_tlseg.data.case import Case, Dataset, Image
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.errors import InputError
+
+TILES = 8
+"""Of CLAHE, along the longer side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,7 @@ class Recipe:
     """HU that become 0 and 1; 8-bit slices count as windowed already."""
     grey: bool = False
     clahe: float = 0.0
-    """Clip limit of contrast-limited adaptive histogram equalisation on 8 × 8 tiles; 0 for none."""
+    """Clip limit of contrast-limited adaptive histogram equalisation on 8 × 8 tiles of the square; 0 for none."""
     gamma: float = 1.0
     neighbours: int = 0
     """Planes on either side that become further channels."""
@@ -59,21 +62,41 @@ class Recipe:
 
     def squares(self, image: Image, planes: Iterable[int], size: int) -> Iterator[NDArray[np.float32]]:
         """The planes asked for, each as (C, size, size) float32 in [0, 1]."""
+        frame = Letterbox(image.geometry.plane_shape[1:], size)
+        return self._views(image, planes, frame.image)
+
+    def natives(self, image: Image, planes: Iterable[int]) -> Iterator[NDArray[np.float32]]:
+        """The planes asked for on their own grid, each as (Y, X, C) float32 in [0, 1]: to cut crops from.
+
+        The steps of the modality see the whole plane here too: those that look about (CLAHE on tiles) would otherwise
+        even out a target that fills the crop, and a pixel would change with the place of the crop.
+        """
+        return (view.transpose(1, 2, 0) for view in self._views(image, planes, lambda plane: plane))
+
+    def _views(
+        self, image: Image, planes: Iterable[int], place: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    ) -> Iterator[NDArray[np.float32]]:
+        """(C, ...) of each plane, with its neighbours; `place` is what is done to it before the steps."""
         limits, stack = self.limits(image), image.planes
         offsets = range(-self.neighbours, self.neighbours + 1)
         for plane in planes:
             chosen = [min(max(plane + offset, 0), len(stack) - 1) for offset in offsets]
-            yield np.concatenate([self._square(stack[index], limits, size) for index in chosen])
+            scaled = (self._scaled(stack[index], limits) for index in chosen)
+            yield np.concatenate([self._steps(place(values).transpose(2, 0, 1)) for values in scaled])
 
-    def _square(self, plane: NDArray[Any], limits: tuple[float, float], size: int) -> NDArray[np.float32]:
+    def _scaled(self, plane: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.float32]:
+        """(Y, X, C) in [0, 1]; one channel where the recipe is grey."""
         low, high = limits
         values: NDArray[np.float32] = np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1)
         if self.grey and values.shape[-1] == 3:
             values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
-        square = Letterbox(values.shape[:2], size).image(values).transpose(2, 0, 1)
+        return values
+
+    def _steps(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(C, Y, X) to the same."""
         if self.clahe:
-            square = np.stack([_equalise(channel, self.clahe) for channel in square])
-        bright: NDArray[np.float32] = square ** np.float32(1 / self.gamma)
+            picture = np.stack([_equalise(channel, self.clahe) for channel in picture])
+        bright: NDArray[np.float32] = picture ** np.float32(1 / self.gamma)
         return bright
 
 
@@ -87,7 +110,8 @@ def _equalise(channel: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
     low, high = np.percentile(channel[seen], (1, 99)) if seen.any() else (0.0, 1.0)
     stretched = np.clip((channel - low) / max(high - low, 1e-6), 0, 1)
     levels = (stretched * 255 + 0.5).astype(np.uint8)
-    equal = np.where(seen, cv2.createCLAHE(clip, (8, 8)).apply(levels), 0)
+    tiles = [max(1, round(TILES * side / max(channel.shape))) for side in channel.shape[::-1]]
+    equal = np.where(seen, cv2.createCLAHE(clip, tiles).apply(levels), 0)
     return equal.astype(np.float32) / np.float32(255)
 
 
