@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+Head = Literal["regression", "heatmap", "unet"]
+"""Of a localizer: a point by a fully connected layer, a heat map from the encoder's features, or from a whole U-Net."""
 Format = Literal["auto", "png", "tiff", "nifti"]
 Loss = Literal["dice", "cross-entropy", "both"]
 Norm = Literal["target", "source"]

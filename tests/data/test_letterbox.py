@@ -166,8 +166,9 @@ def test_a_crop_shows_what_a_direct_computation_finds_there(frame):
     y, x = np.indices(square.shape)
     there = np.stack(frame.native_point(y, x))
     pixel = max(1.0, frame.box.height / frame.size)
-    shown = np.all([(place >= pixel) & (place <= n - 1 - pixel) for place, n in zip(there, frame.shape, strict=True)], 0)
-    outside = np.any([(place < -pixel) | (place > n - 1 + pixel) for place, n in zip(there, frame.shape, strict=True)], 0)
+    last = np.subtract(frame.shape, 1)[:, None, None]
+    shown = ((there >= pixel) & (there <= last - pixel)).all(0)
+    outside = ((there < -pixel) | (there > last + pixel)).any(0)
     assert np.abs(square - ramp(*there))[shown].max(initial=0) <= 0.375
     assert not square[outside].any()
 

@@ -14,7 +14,7 @@ from napari_tlseg import journey
 from napari_tlseg.cli import main
 from napari_tlseg.data.folder import read_dataset, write_clicks
 from napari_tlseg.data.split import read_split
-from napari_tlseg.data.tables import read_points
+from napari_tlseg.data.tables import read_doubts, read_points
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Started, Visited
@@ -102,6 +102,23 @@ def test_the_centres_are_as_far_off_as_the_training_says(tmp_path: Path) -> None
         if parts[case.name] == "held-out" and case.click
     ]
     assert len(errors) > 2 and np.median(errors) == pytest.approx(said["held_out"]["error"], abs=0.02)
+
+
+@pytest.mark.parametrize("head", ["heatmap", "unet"])
+def test_a_heat_map_says_how_sure_it_is(head: str, tmp_path: Path) -> None:
+    """In pixels of the image; a case with more doubt than 19 of 20 validation cases is counted."""
+    eyes = write_eyes(tmp_path / "eyes", 20)
+    source, out = tmp_path / "s.safetensors", tmp_path / "centres.csv"
+    said = journey.pretrain(eyes, source, head=head, steps=30, size=32, batch=4, device="cpu").summary
+    validation = said["validation"]
+    assert validation["reach"] == pytest.approx(validation["error_p95"] / 64)
+    *_, last = locate(eyes, source, out)
+    doubts = read_doubts(out, read_dataset(eyes))
+    assert len(doubts) == 20 and all(0 < doubt < 64 for doubt in doubts.values())
+    unsure = sum(doubt > 64 * validation["doubt_p95"] + 0.01 for doubt in doubts.values())
+    assert isinstance(last, Finished) and last.summary == {"centres": 20, "cases": 20, "unsure": unsure}
+    errors = [np.hypot(*np.subtract(centres(eyes, out)[case.name], case.click)) for case in read_dataset(eyes)]
+    assert np.median(errors) < 5, "30 steps are enough for a bright disc"
 
 
 def test_the_slice_is_that_of_the_clicks(tmp_path: Path) -> None:

@@ -25,22 +25,23 @@ from napari_tlseg.learn.objectives import (
     class_shares,
     class_weights,
     cross_entropy,
-    localization_errors,
+    localize,
     log_dice,
     pick_loss,
     spread,
 )
 from napari_tlseg.learn.samples import Sample
+from napari_tlseg.nets.heads import Localizer
 
 STILL = Augment(rotate=0, zoom=0, shift=0, gamma=0, contrast=0, brightness=0, noise=0)
 seeds = st.integers(0, 2**31 - 1)
 
 
-class Says(nn.Module):
+class Says(Localizer):
     """Answers with what it was told, image by image."""
 
     def __init__(self, answers):
-        super().__init__()
+        nn.Module.__init__(self)
         self.unused = nn.Parameter(torch.zeros(()))
         self.answers, self.batches = answers, []
 
@@ -171,12 +172,13 @@ def test_localization_error_is_in_native_pixels():
     """Native (100, 200) in a square of 50: a pixel of the square is 4 native ones; the picture begins at row 12."""
     sample = clicked("a", (12 + 10.0, 20.0))
     exact = torch.tensor([[(22 + 0.5) / 50, (20 + 0.5) / 50]])
-    assert localization_errors(Says(exact), [sample]) == pytest.approx([0], abs=1e-4)
+    assert localize(Says(exact), [sample])[0][:2] == pytest.approx([0, 0], abs=1e-4)
     off = exact + torch.tensor([[3 / 50, 4 / 50]])
-    (error,) = localization_errors(Says(off), [sample])
+    ((error, share, doubt),) = localize(Says(off), [sample])
     inner = Letterbox((100, 200), 50).inner
     assert inner == (25, 50)
-    assert error == pytest.approx(5 * 4, rel=1e-4)
+    assert error == pytest.approx(5 * 4, rel=1e-4) and share == pytest.approx(error / 200)
+    assert np.isnan(doubt)
 
 
 def test_the_score_of_a_localizer_is_the_median_error():
@@ -186,6 +188,8 @@ def test_the_score_of_a_localizer_is_the_median_error():
     scores = Localize(samples, samples, STILL, 2).evaluate(model, samples)
     assert scores["error"] == pytest.approx(4.5, abs=1e-3)
     assert scores["error_p95"] == pytest.approx(np.percentile(range(10), 95), abs=1e-3)
+    assert scores["reach"] == pytest.approx(scores["error_p95"] / 50)
+    assert "doubt" not in scores, "a regression knows none"
     assert model.batches == [8, 2]
 
 

@@ -19,6 +19,7 @@ from napari_tlseg.errors import InputError
 
 CLICKS = ("image", "y", "x")
 CLICKS_3D = ("image", "z", "y", "x")
+DOUBT = "doubt"
 T = TypeVar("T")
 
 
@@ -87,27 +88,50 @@ def write_clicks(folder: Path, clicks: Mapping[str, tuple[float, ...]]) -> None:
 
 def read_clicks(folder: Path, cases: Iterable[Case]) -> dict[str, tuple[float, ...]]:
     """Case name → click, from clicks.csv."""
-    return read_points(folder / "clicks.csv", cases)
+    return read_points(folder / "clicks.csv", cases, guesses=False)
 
 
-def write_points(path: Path, points: Mapping[str, tuple[float, ...]]) -> None:
-    """A table like clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, or `()`."""
+def write_points(
+    path: Path, points: Mapping[str, tuple[float, ...]], doubts: Mapping[str, float | None] | None = None
+) -> None:
+    """A table like clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, or `()`.
+
+    Guesses may have a further column, how far off each may well be in pixels of the image.
+    """
     header = CLICKS_3D if any(len(point) == 3 for point in points.values()) else CLICKS
-    width = len(header) - 1
-    rows = [(name, *[""] * (width - len(point)), *map(_shortest, point)) for name, point in points.items()]
+    width, known = len(header) - 1, {name: doubt for name, doubt in (doubts or {}).items() if doubt is not None}
+    rows = [[name, *[""] * (width - len(point)), *map(_shortest, point)] for name, point in points.items()]
+    if known:
+        header = (*header, DOUBT)
+        rows = [[*row, _shortest(known[row[0]]) if row[0] in known else ""] for row in rows]
     write_rows(path, header, rows)
 
 
-def read_points(path: Path, cases: Iterable[Case]) -> dict[str, tuple[float, ...]]:
-    """Case name → point, from what `write_points` wrote; empty where there is no file."""
+def read_points(path: Path, cases: Iterable[Case], guesses: bool = True) -> dict[str, tuple[float, ...]]:
+    """Case name → point, from what `write_points` wrote; empty where there is no file.
+
+    Without `guesses` a table with a column of doubts is refused.
+    """
     by_key = {case.key: case for case in cases}
     points: dict[str, tuple[float, ...]] = {}
-    for row in read_rows(path, CLICKS, CLICKS_3D):
+    for row in _point_rows(path, guesses):
         case = _known(row, by_key)
         if case.name in points:
             raise row.error(f"{row['image']} appears twice", "keep one target per image")
         points[case.name] = _point(row, case)
     return points
+
+
+def read_doubts(path: Path, cases: Iterable[Case]) -> dict[str, float]:
+    """Case name → doubt in pixels of the image, of the guesses that have one."""
+    by_key = {case.key: case for case in cases}
+    rows = [row for row in _point_rows(path, guesses=True) if row.cells.get(DOUBT)]
+    return {_known(row, by_key).name: row.number(DOUBT) for row in rows}
+
+
+def _point_rows(path: Path, guesses: bool) -> list[Row]:
+    doubted = [(*CLICKS, DOUBT), (*CLICKS_3D, DOUBT)] if guesses else []
+    return read_rows(path, CLICKS, CLICKS_3D, *doubted)
 
 
 def _point(row: Row, case: Case) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.objectives import Localize, Segment
 from napari_tlseg.learn.samples import Sample
-from napari_tlseg.nets.heads import Localizer
+from napari_tlseg.nets.heads import AnyLocalizer
 from napari_tlseg.nets.unet import UNet
 from napari_tlseg.options import Norm
 
@@ -40,7 +40,7 @@ class _Trial:
     """A training that is ready to begin, but for its samples."""
 
     material: Material
-    model: Localizer | UNet
+    model: AnyLocalizer | UNet
     objective: Localize | Segment
     optimizer: torch.optim.Optimizer
     precision: torch.dtype

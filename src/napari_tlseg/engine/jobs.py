@@ -18,7 +18,7 @@ from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
-from napari_tlseg.options import Format, Loss, Norm, Precision, Solver
+from napari_tlseg.options import Format, Head, Loss, Norm, Precision, Solver
 
 Task = Literal["localize", "segment"]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
@@ -105,6 +105,9 @@ class Pretrain(Training):
 
     task: Task = "localize"
     """localize learns from clicks.csv, segment from masks."""
+    head: Head = "regression"
+    """Of localize: regression (one point; Hu et al.), heatmap (finds it more exactly, and says how sure it is), or unet
+    (a heat map from a whole U-Net, whose decoder is then pretrained too)."""
     encoder: str = "unet"
     """unet (Hu et al., sized for a CPU) or any encoder of segmentation-models-pytorch, such as densenet121."""
     init: Literal["none", "imagenet"] | Path = "none"

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import read_image
-from napari_tlseg.data.letterbox import Letterbox
-from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.data.tables import write_points
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.engine.running import Stopped, noted, require_free
 from napari_tlseg.engine.source import MODEL
 from napari_tlseg.errors import InputError
-from napari_tlseg.events import Control, Event, Finished, Started, Visited
-from napari_tlseg.learn.device import autocast, pick_device, pick_precision, settle
-from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model
+from napari_tlseg.events import Control, Event, Finished, Noted, Started, Visited
+from napari_tlseg.learn.device import pick_device, pick_precision
+from napari_tlseg.learn.locator import Locator, Place, usual_plane
+from napari_tlseg.nets.checkpoint import load
 from napari_tlseg.options import Precision
 
 BATCH = 8
-Points = dict[str, tuple[float, ...]]
-"""`Case.key` → (y, x) or (z, y, x), stored pixel indices."""
 
 
 def locate(job: Locate, control: Control) -> Iterator[Event]:
@@ -34,74 +28,57 @@ def locate(job: Locate, control: Control) -> Iterator[Event]:
     _refuse_clicks(job)
     require_free(job.out, job.overwrite)
     dataset = read_dataset(job.data)
-    checkpoint = load(job.model / MODEL if job.model.is_dir() else job.model)
-    localizer = _Localizer(job, checkpoint)
-    height, notes = _usual_height(dataset)
+    locator = load_locator(job.model, job.device, job.precision)
+    height, notes = usual_height(dataset)
     yield from noted(notes)
     yield Started(stage="locate", total=len(dataset))
-    centres: Points = {}
+    places: dict[str, Place] = {}
     for start in range(0, len(dataset), BATCH):
         cases = dataset.cases[start : start + BATCH]
         try:
-            centres |= localizer.centres(cases, height, control)
+            places |= _places(locator, cases, height, control)
         except Stopped:
             break
         yield from (Visited(case=case.name) for case in cases)
-    if not centres:
+    if not places:
         raise Stopped
-    write_points(job.out, centres)
-    done = len(centres) == len(dataset)
-    summary = {"centres": len(centres), "cases": len(dataset)}
+    _write(job.out, dataset, places, height)
+    if unsure := sum(place.unsure for place in places.values()):
+        limit = "there is more doubt than in 19 of 20 of the localizer's own validation images"
+        yield Noted(text=f"{unsure} of {len(places)} centres are unsure: {limit}.")
+    done = len(places) == len(dataset)
+    summary = {"centres": len(places), "cases": len(dataset)} | ({"unsure": unsure} if locator.doubts else {})
     yield Finished(reason="done" if done else "stopped", out=job.out, summary=summary)
 
 
-class _Localizer:
-    """A trained localizer with all that it takes to find the centre in an image."""
+def load_locator(path: Path, device: str, precision: Precision) -> Locator:
+    """The localizer of a file or a folder, on a device."""
+    chosen = pick_device(device)
+    exact: Precision = "float32" if precision == "auto" else precision  # bfloat16 knows 1/256 of the side
+    checkpoint = load(path / MODEL if path.is_dir() else path)
+    return Locator.of(checkpoint, chosen, pick_precision(exact, chosen))
 
-    def __init__(self, job: Locate, checkpoint: Checkpoint) -> None:
-        if checkpoint.provenance.task != "localize":
-            remedy = "give a source that was pretrained on clicks"
-            raise InputError("holds a U-Net, which finds masks and no centres", checkpoint.path, remedy)
-        self._device = pick_device(job.device)
-        chosen: Precision = "float32" if job.precision == "auto" else job.precision  # bfloat16 knows 1/256 of the side
-        self._precision = pick_precision(chosen, self._device)
-        self._facts, self._model = checkpoint.provenance, load_model(checkpoint)
-        self._recipe = find_recipe(self._facts.recipe)
-        settle(self._model, self._device)
 
-    def centres(self, cases: tuple[Case, ...], height: float, control: Control) -> Points:
-        """Of each case, in one batch; Stopped where the user does not want to wait for them."""
-        squares = []
-        for case in cases:
-            if control.stop:
-                raise Stopped
-            squares.append(self._square(case, _plane_at(height, case)))
-        pairs = zip(cases, self._forward(squares), strict=True)
-        return {case.key: self._stored(point, height, case) for case, point in pairs}
+def _places(locator: Locator, cases: tuple[Case, ...], height: float, control: Control) -> dict[str, Place]:
+    """Of each case, by name, in one batch; Stopped where the user does not want to wait for them."""
+    squares = []
+    for case in cases:
+        if control.stop:
+            raise Stopped
+        squares.append(locator.square(read_image(case.image, case.page), _plane_at(height, case)))
+    found = locator.find_all(squares, [case.geometry.plane_shape[1:] for case in cases])
+    return {case.name: place for case, place in zip(cases, found, strict=True)}
 
-    def _square(self, case: Case, plane: int) -> NDArray[np.float32]:
-        image = read_image(case.image, case.page)
-        channels, wanted = self._recipe.channels(image), self._facts.in_channels
-        if channels != wanted:
-            found = f"has {channels} channels, the model takes {wanted}"
-            raise InputError(found, case.image, "give images like those of the training")
-        (square,) = self._recipe.squares(image, [plane], self._facts.size)
-        return square
 
-    def _forward(self, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(B, 2) yx, fractions of the side."""
-        batch = torch.from_numpy(np.stack(squares)).to(self._device, memory_format=torch.channels_last)
-        with torch.inference_mode(), autocast(self._device, self._precision):
-            found: NDArray[np.float32] = self._model(batch).float().cpu().numpy()
-        return found
-
-    def _stored(self, point: NDArray[np.float32], height: float, case: Case) -> tuple[float, ...]:
-        """A fraction of the square's side as stored pixel indices, within the image, to a hundredth of a pixel."""
-        shape = case.geometry.plane_shape[1:]
-        native = Letterbox(shape, self._facts.size).native_point(*(point.astype(float) * self._facts.size - 0.5))
-        y, x = (min(max(place, 0.0), side - 1.0) for place, side in zip(native, shape, strict=True))
-        stored = case.geometry.point_from_planes(_plane_at(height, case), y, x)
-        return tuple(round(place, 2) for place in stored)
+def _write(path: Path, dataset: Dataset, places: dict[str, Place], height: float) -> None:
+    """To a hundredth of a pixel."""
+    points, doubts = {}, {}
+    for case in dataset:
+        if (place := places.get(case.name)) is not None:
+            stored = case.geometry.point_from_planes(_plane_at(height, case), place.y, place.x)
+            points[case.key] = tuple(round(number, 2) for number in stored)
+            doubts[case.key] = None if place.doubt is None else round(place.doubt, 2)
+    write_points(path, points, doubts)
 
 
 def _refuse_clicks(job: Locate) -> None:
@@ -110,7 +87,7 @@ def _refuse_clicks(job: Locate) -> None:
         raise InputError("is where the clicks are, guesses would be learned from", job.out, "choose another --out")
 
 
-def _usual_height(dataset: Dataset) -> tuple[float, tuple[str, ...]]:
+def usual_height(dataset: Dataset) -> tuple[float, tuple[str, ...]]:
     """Where along the planes of a volume the target is looked for, 0 to 1; and where there are volumes, why there."""
     if not any(len(case.geometry.shape) == 3 for case in dataset):
         return 0.5, ()
@@ -125,5 +102,4 @@ def _height(click: tuple[float, ...], case: Case) -> float:
 
 
 def _plane_at(height: float, case: Case) -> int:
-    count = case.geometry.plane_shape[0]
-    return min(int(height * count), count - 1)
+    return usual_plane(height, case.geometry.plane_shape[0])

@@ -17,7 +17,7 @@ from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.objectives import Localize, Segment, pick_loss
 from napari_tlseg.nets.checkpoint import Provenance, save
 from napari_tlseg.nets.encoders import make_encoder
-from napari_tlseg.nets.heads import Localizer
+from napari_tlseg.nets.heads import AnyLocalizer, Localizer, make_localizer
 from napari_tlseg.nets.unet import UNet
 
 
@@ -27,7 +27,7 @@ class Setting:
 
     material: Material
     annotation: Annotation
-    model: Localizer | UNet
+    model: AnyLocalizer | UNet
     optimizer: torch.optim.Optimizer
     precision: torch.dtype
 
@@ -72,7 +72,8 @@ def settle_job(job: Pretrain) -> Setting:
     material = gather(job, annotation)
     torch.manual_seed(job.seed)
     encoder, classes = make_encoder(job.encoder, material.channels, job.init), len(material.dataset.classes)
-    model = Localizer(encoder, material.size) if job.task == "localize" else UNet(encoder, classes)
+    localizes = job.task == "localize"
+    model = make_localizer(job.head, encoder, material.size) if localizes else UNet(encoder, classes)
     settle(model, device)
     return Setting(
         material=material,
@@ -83,8 +84,8 @@ def settle_job(job: Pretrain) -> Setting:
     )
 
 
-def _optimizer(job: Pretrain, model: Localizer | UNet) -> torch.optim.Optimizer:
-    if isinstance(model, Localizer):
+def _optimizer(job: Pretrain, model: AnyLocalizer | UNet) -> torch.optim.Optimizer:
+    if isinstance(model, Localizer):  # as Hu et al.
         return torch.optim.RMSprop(model.parameters(), job.learning_rate)
     return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
 
@@ -101,6 +102,7 @@ def make_objective(job: Pretrain, material: Material, samples: Samples) -> Local
 def _provenance(job: Pretrain, material: Material, samples: Samples) -> Provenance:
     return Provenance(
         task=job.task,
+        head=job.head,
         encoder=job.encoder,
         in_channels=material.channels,
         classes=material.dataset.classes,

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.events import Control
 from napari_tlseg.learn.samples import Sample
+from napari_tlseg.nets.heads import AnyLocalizer
 from napari_tlseg.nets.unet import probabilities
 from napari_tlseg.options import Loss
 
@@ -64,7 +65,7 @@ class Draw:
 
 
 class Localize:
-    """The target's centre as (y, x), by mean squared error (Hu et al.)."""
+    """The target's centre as (y, x), by the loss of the localizer's head."""
 
     leading, sign = "error", -1
 
@@ -77,17 +78,25 @@ class Localize:
         return _images(samples), torch.tensor([_fraction(sample) for sample in samples])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean squared error of the centre; fractions of the side, squared."""
-        return F.mse_loss(model(batch[0]).float(), batch[1])
+        """The head's own: mean squared error (Hu et al.), or the cross-entropy of a heat map."""
+        assert isinstance(model, AnyLocalizer)
+        return model.loss(model(batch[0]), batch[1])
 
     def evaluate(self, model: nn.Module, samples: Sequence[Sample], control: Control | None = None) -> dict[str, float]:
-        """`error`: median Euclidean distance to the click, native pixels; `error_p95`: its 95th percentile."""
-        errors = localization_errors(model, samples, control)
-        return (
-            dict(zip(("error", "error_p95"), map(float, np.percentile(errors, (50, 95))), strict=True))
-            if errors
-            else {}
-        )
+        """Of the distance to the click and, where the head knows it, of the doubt: median and 95th percentile.
+
+        `error`, `error_p95`: native pixels; `doubt`, `doubt_p95`: shares of the longer side, as `reach`, which is
+        `error_p95` in that unit.
+        """
+        found = localize(model, samples, control)
+        if not found:
+            return {}
+        errors, shares, doubts = np.array(found).T
+        return {
+            **_both("error", errors),
+            "reach": float(np.percentile(shares, 95)),
+            **({} if np.isnan(doubts).any() else _both("doubt", doubts)),
+        }
 
 
 class Segment:
@@ -181,15 +190,28 @@ def class_weights(shares: Tensor) -> Tensor:
     return weights / weights.mean()
 
 
-def localization_errors(model: nn.Module, samples: Sequence[Sample], control: Control | None = None) -> list[float]:
-    """Euclidean distance from the prediction to the click, native pixels."""
-    errors = []
-    for chunk, found in _outputs(model, samples, control):
-        for sample, point in zip(chunk, found.cpu().numpy(), strict=True):
+def localize(
+    model: nn.Module, samples: Sequence[Sample], control: Control | None = None
+) -> list[tuple[float, float, float]]:
+    """(error, error, doubt) of each sample: the Euclidean distance from prediction to click.
+
+    In native pixels, and as a share of the longer side; so is the doubt, NaN where the head knows none.
+    """
+    assert isinstance(model, AnyLocalizer)
+    results = []
+    for chunk, output in _outputs(model, samples, control):
+        for sample, (y, x, doubt) in zip(chunk, model.places(output).tolist(), strict=True):
             assert sample.point is not None
-            native = sample.frame.native_point(*(point * sample.frame.size - 0.5))
-            errors.append(float(np.hypot(*np.subtract(native, sample.frame.native_point(*sample.point)))))
-    return errors
+            frame, size = sample.frame, sample.frame.size
+            native = frame.native_point(y * size - 0.5, x * size - 0.5)
+            error = float(np.hypot(*np.subtract(native, frame.native_point(*sample.point))))
+            results.append((error, error / max(frame.shape), doubt))
+    return results
+
+
+def _both(name: str, values: NDArray[np.float64]) -> dict[str, float]:
+    median, high = np.percentile(values, (50, 95))
+    return {name: float(median), f"{name}_p95": float(high)}
 
 
 def _outputs(

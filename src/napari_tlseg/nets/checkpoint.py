@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from napari_tlseg.data.files import atomic_path, write_text
 from napari_tlseg.errors import InputError
 from napari_tlseg.nets.encoders import Encoder, blank_encoder
-from napari_tlseg.nets.heads import Localizer
+from napari_tlseg.nets.heads import AnyLocalizer, make_localizer
 from napari_tlseg.nets.unet import UNet
-from napari_tlseg.options import Norm
+from napari_tlseg.options import Head, Norm
 
 REMEDY = "give a model or source written by napari-tlseg"
 
@@ -52,6 +52,8 @@ class Provenance:
     recipe: str
     size: int
     """Side of the square image it was trained on, pixels."""
+    head: Head = "regression"
+    """Of a localizer."""
     strength: float = 0.0
     """λ; ∞ is `"inf"` in JSON."""
     solver: str = "stable"
@@ -98,6 +100,8 @@ class Provenance:
             raise ValueError("the provenance names no known task, encoder or classes")
         if not all(isinstance(number, int) and number > 0 for number in numbers):
             raise ValueError(f"the provenance has in_channels, size = {numbers}")
+        if self.head not in get_args(Head):
+            raise ValueError(f"the provenance names a head {self.head!r} that is not known")
         if not self.strength >= 0:
             raise ValueError(f"the provenance has λ = {self.strength}")
 
@@ -196,15 +200,15 @@ def load_encoder(source: Path | Checkpoint, *, encoder: str | None = None, in_ch
     return made
 
 
-def load_model(source: Path | Checkpoint) -> UNet | Localizer:
+def load_model(source: Path | Checkpoint) -> UNet | AnyLocalizer:
     """The whole model of a file, in evaluation mode, built as its provenance says."""
     checkpoint = load(source) if isinstance(source, Path) else source
     provenance, encoder = checkpoint.provenance, load_encoder(checkpoint)
-    model: UNet | Localizer
+    model: UNet | AnyLocalizer
     if provenance.task == "segment":
         model = UNet(encoder, len(provenance.classes))
     else:
-        model = Localizer(encoder, provenance.size)
+        model = make_localizer(provenance.head, encoder, provenance.size)
     _fill(model, checkpoint)
     return model.eval()
 
