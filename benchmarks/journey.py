@@ -78,7 +78,7 @@ class Seed:
     def pretrain(self) -> Key:
         options = self.options
         job = Pretrain(
-            data=options.clicks,
+            data=(options.clicks,),
             out=self.source,
             seed=self.seed,
             size=options.size,

@@ -14,9 +14,9 @@ from napari_tlseg.engine.jobs import Finetune, Job, Locate, Predict, Pretrain, S
 from napari_tlseg.events import Control, Finished
 
 
-def pretrain(data: Path | str, out: Path | str, **options: Any) -> Finished:
-    """Teach an encoder on clicks (or masks); `options` are the fields of `Pretrain`."""
-    return finish(Pretrain(data=Path(data), out=Path(out), **options))
+def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options: Any) -> Finished:
+    """Teach an encoder on clicks, or on masks, also of several datasets; `options` are the fields of `Pretrain`."""
+    return finish(Pretrain(data=_paths(data), out=Path(out), **options))
 
 
 def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **options: Any) -> Finished:
@@ -27,8 +27,7 @@ def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **o
 
 def predict(data: Path | str | Iterable[Path | str], model: Path | str, out: Path | str, **options: Any) -> Finished:
     """Write a mask for every image: of a folder, a file, or several; `options` are the fields of `Predict`."""
-    paths = (data,) if isinstance(data, Path | str) else data
-    return finish(Predict(data=tuple(map(Path, paths)), model=Path(model), out=Path(out), **options))
+    return finish(Predict(data=_paths(data), model=Path(model), out=Path(out), **options))
 
 
 def locate(data: Path | str, model: Path | str, out: Path | str, **options: Any) -> Finished:
@@ -39,6 +38,10 @@ def locate(data: Path | str, model: Path | str, out: Path | str, **options: Any)
 def score(predictions: Path | str, data: Path | str, **options: Any) -> Finished:
     """Compare a folder of masks with the true ones; `options` are the fields of `Score`."""
     return finish(Score(predictions=Path(predictions), data=Path(data), **options))
+
+
+def _paths(given: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:
+    return tuple(map(Path, (given,) if isinstance(given, Path | str) else given))
 
 
 def finish(job: Job) -> Finished:

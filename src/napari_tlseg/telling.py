@@ -93,7 +93,7 @@ def finished_lines(event: Finished) -> Iterator[str]:
     elif "centres" in summary:
         yield f"{summary['centres']} of {summary['cases']} centres are in {event.out}"
     elif "task" in summary:
-        learned = "clicks" if summary["task"] == "localize" else "masks"
+        learned = LEARNED[summary["task"]]
         yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"
         yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
     elif "lambda" in summary:
@@ -107,6 +107,7 @@ def finished_lines(event: Finished) -> Iterator[str]:
 
 
 ENDS = {"stopped": "Stopped, as you asked.", "early": "Ended early: no further gain on the validation cases."}
+LEARNED = {"localize": "clicks", "segment": "masks", "hydra": "masks of several datasets"}
 PARTS = {"validation": "validation", "held-out": "held_out"}
 
 
@@ -134,7 +135,11 @@ def _localized(scores: Mapping[str, Any]) -> str:
     if "error" in scores:
         distances = f"median {scores['error']:.1f} px from the click, 95% within {scores['error_p95']:.1f} px"
         return f"{distances}; {_judged(scores['cases'])}"
-    return f"Dice {scores['dice']:.3f}; {_judged(scores['cases'])}" if "dice" in scores else "no case to judge by"
+    if "dice" not in scores:
+        return "no case to judge by"
+    tasks = [f"{key.removeprefix('dice ')} {dice:.3f}" for key, dice in scores.items() if key.startswith("dice ")]
+    each = f" ({', '.join(tasks)})" if tasks else ""
+    return f"Dice {scores['dice']:.3f}{each}; {_judged(scores['cases'])}"
 
 
 def _scored(scores: Mapping[str, Any], reason: Reason, though: str = "left out") -> str:

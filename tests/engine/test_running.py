@@ -51,19 +51,20 @@ def job(data: Path, **options: object) -> Finetune:
 
 def test_the_recipe_is_the_one_of_the_source(tmp_path: Path) -> None:
     eyes = write_eyes(tmp_path / "eyes")
-    material = gather(job(eyes), "mask", "fundus")
+    material = gather(job(eyes), eyes, "mask", "fundus")
     assert material.recipe.name == "fundus"
     (why,) = (note for note in material.notes if note.startswith("Recipe"))
     assert "as the source was trained with it (the images alone would have got plain)" in why
-    assert "alone" not in gather(job(eyes), "mask", "plain").notes[-1]
-    assert gather(job(eyes), "mask").recipe.name == "plain"
-    asked = gather(job(eyes, recipe="plain"), "mask", "fundus")
+    assert "alone" not in gather(job(eyes), eyes, "mask", "plain").notes[-1]
+    assert gather(job(eyes), eyes, "mask").recipe.name == "plain"
+    asked = gather(job(eyes, recipe="plain"), eyes, "mask", "fundus")
     assert asked.recipe.name == "plain" and not [note for note in asked.notes if note.startswith("Recipe")]
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_held_out_planes_are_kept_only_where_asked_for(keep: bool, tmp_path: Path) -> None:
-    material = gather(job(write_eyes(tmp_path / "eyes")), "mask")
+    eyes = write_eyes(tmp_path / "eyes")
+    material = gather(job(eyes), eyes, "mask")
     events = read_samples(material, "mask", Control(), keep_held_out=keep)
     count = 0
     while True:

@@ -28,7 +28,7 @@ def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def source(eyes: Path) -> Path:
     out = eyes / "clicks.safetensors"
-    finish(Pretrain(data=eyes, out=out, **TINY))
+    finish(Pretrain(data=(eyes,), out=out, **TINY))
     return out
 
 

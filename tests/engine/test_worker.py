@@ -52,7 +52,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset and a source beside it."""
     folder = write_eyes(tmp_path_factory.mktemp("data") / "eyes")
-    list(Pretrain(data=folder, out=folder.parent / "source.safetensors", steps=2, **SMALL).run())
+    list(Pretrain(data=(folder,), out=folder.parent / "source.safetensors", steps=2, **SMALL).run())
     return folder
 
 

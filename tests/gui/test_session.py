@@ -137,7 +137,7 @@ def test_a_run_is_looked_at_as_soon_as_its_training_ends(session: Session, qtbot
     session.show_run(folder / "runs" / "of another day")
     assert session.run is None
     with qtbot.waitSignal(session.runs_changed):
-        session.runner.submit(Pretrain(data=folder, out=tmp_path / "a.safetensors")).tell(
+        session.runner.submit(Pretrain(data=(folder,), out=tmp_path / "a.safetensors")).tell(
             Finished(reason="done", out=None)
         )
     assert session.run is None

@@ -77,14 +77,15 @@ def _journey(
     """Pretrain, then fine-tune and predict at each λ; a row each into `rows`."""
     data = dataset.folder
     shared: dict[str, Any] = {"seed": job.seed, "device": job.device, "precision": job.precision, "overwrite": True}
-    training = {**shared, "data": data, "size": job.size}
+    training = {**shared, "size": job.size}
     source = job.out / "clicks.safetensors"
     yield Noted(text=f"Pretraining an encoder on {len(dataset.clicked)} clicks")
-    yield from _until_finished(Pretrain(out=source, steps=job.pretrain_steps, **training), control)
+    yield from _until_finished(Pretrain(data=(data,), out=source, steps=job.pretrain_steps, **training), control)
     for name, strength in ARMS.items():
         run = job.out / "runs" / name
         yield Noted(text=f"Fine-tuning: {_words(strength)}")
         finetune = Finetune(
+            data=data,
             source="none" if strength is None else source,
             strength=strength or 0.0,
             labels=labels,

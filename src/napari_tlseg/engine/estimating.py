@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import median
@@ -15,16 +15,19 @@ import torch
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.run import RunFolder
-from napari_tlseg.data.split import Annotation
+from napari_tlseg.data.split import Annotation, Parts
 from napari_tlseg.engine import finetuning, pretraining
 from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
+from napari_tlseg.engine.pool import Pool
 from napari_tlseg.engine.running import Material, Samples, Stopped, guarded
 from napari_tlseg.events import Control, Event, Finished, Stepped
 from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
+from napari_tlseg.learn.hydra import Hydra
 from napari_tlseg.learn.objectives import Localize, Segment
 from napari_tlseg.learn.samples import Sample
 from napari_tlseg.nets.heads import AnyLocalizer
+from napari_tlseg.nets.hydranet import HydraNet
 from napari_tlseg.nets.unet import UNet
 from napari_tlseg.options import Norm
 
@@ -39,9 +42,11 @@ TIMED, ENOUGH = 3, 2.0
 class _Trial:
     """A training that is ready to begin, but for its samples."""
 
-    material: Material
-    model: AnyLocalizer | UNet
-    objective: Localize | Segment
+    parts: Mapping[str, int]
+    """How many cases are in each."""
+    size: int
+    model: AnyLocalizer | UNet | HydraNet
+    objective: Localize | Segment | Hydra
     optimizer: torch.optim.Optimizer
     precision: torch.dtype
     encoder: str
@@ -71,26 +76,26 @@ def _estimate(job: Pretrain | Finetune, control: Control) -> Iterator[Event]:
     step = _seconds_per_step(training)
     if control.stop:
         raise Stopped
-    parts = trial.material.parts
     summary = {
         "seconds": job.steps * step + math.ceil(job.steps / LOOKS_EVERY) * _seconds_per_look(trial),
         "seconds_per_step": step,
-        "size": trial.material.size,
+        "size": trial.size,
         "encoder": trial.encoder,
         "batch": job.batch,
-        "training": len(parts.training),
-        "validation": len(parts.validation),
-        "held_out": len(parts.held_out),
+        **trial.parts,
     }
     yield Finished(reason="done", out=None, summary=summary)
 
 
 def _trial_pretrain(job: Pretrain) -> _Trial:
     setting = pretraining.settle_job(job)
+    pool = setting.pool
+    noise = [_noise(found, pool.annotation, pool.channels, task) for task, found in enumerate(pool.materials)]
     return _Trial(
-        material=setting.material,
+        parts=_count(pool),
+        size=pool.size,
         model=setting.model,
-        objective=pretraining.make_objective(job, setting.material, _noise(setting.material, setting.annotation)),
+        objective=pretraining.make_objective(job, pool, noise),
         optimizer=setting.optimizer,
         precision=setting.precision,
         encoder=job.encoder,
@@ -101,9 +106,10 @@ def _trial_finetune(job: Finetune) -> _Trial:
     RunFolder.check(job.out, job.overwrite)
     setting = finetuning.settle_finetune(job)
     return _Trial(
-        material=setting.material,
+        parts=_count(setting.material.parts),
+        size=setting.material.size,
         model=setting.model,
-        objective=finetuning.make_objective(job, setting, _noise(setting.material, "mask")),
+        objective=finetuning.make_objective(job, setting, _noise(setting.material, "mask", setting.material.channels)),
         optimizer=setting.optimizer,
         precision=setting.precision,
         encoder=setting.provenance.encoder,
@@ -112,16 +118,21 @@ def _trial_finetune(job: Finetune) -> _Trial:
     )
 
 
-def _noise(material: Material, annotation: Annotation) -> Samples:
+def _count(parts: Parts | Pool) -> dict[str, int]:
+    return {name: len(getattr(parts, name)) for name in ("training", "validation", "held_out")}
+
+
+def _noise(material: Material, annotation: Annotation, channels: int, task: int = 0) -> Samples:
     """One training sample, and as many validation samples as there are planes to look at: all the same noise."""
     size, classes = material.size, len(material.dataset.classes)
     rng = np.random.default_rng(material.seed)
     sample = Sample(
         case="noise",
-        image=rng.random((material.channels, size, size), np.float32).astype(np.float16),
+        image=rng.random((channels, size, size), np.float32).astype(np.float16),
         frame=Letterbox((size, size), size),
         labels=rng.integers(0, classes, (size, size), np.uint8) if annotation == "mask" else None,
         point=(size / 2, size / 2) if annotation == "click" else None,
+        task=task,
     )
     planes = (case.name for case in material.parts.validation for _ in _planes(case, annotation))
     return Samples(

@@ -115,10 +115,10 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
 def _gather(job: Anchored, source: Source, start: Checkpoint | None) -> Material:
     """With the recipe and the size that the decoder of the start knows, or else the encoder of the source."""
     if start is None:
-        return gather(job, "mask", source.recipe, source.size)
+        return gather(job, job.data, "mask", source.recipe, source.size)
     known = start.provenance
     recipe, size = known.recipe if job.recipe == "auto" else job.recipe, job.size or known.size
-    material = gather(replace(job, recipe=recipe, size=size), "mask")
+    material = gather(replace(job, recipe=recipe, size=size), job.data, "mask")
     _require_fit(start, source, material)
     note = f"Goes on from {_name(start)}, with recipe {recipe} and images of {size} pixels."
     return replace(material, notes=(*material.notes, note))

@@ -59,8 +59,6 @@ class Job(ABC):
 class Training(Job):
     """What pretraining and fine-tuning share."""
 
-    data: Annotated[Positional[Path], arg(metavar="DATA")]
-    """Dataset folder: images/, with masks/ or clicks.csv beside it."""
     out: Path
     """Where the result is written."""
     masks: str = "masks"
@@ -103,6 +101,8 @@ class Training(Job):
 class Pretrain(Training):
     """Teach an encoder on annotations that are cheap, such as clicks on the target's centre; the result is a source."""
 
+    data: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATA...", help_behavior_hint="(required)")]
+    """Dataset folder: images/, with masks/ or clicks.csv beside it. Of several, one encoder learns all the masks."""
     task: Task = "localize"
     """localize learns from clicks.csv, segment from masks."""
     head: Head = "regression"
@@ -118,6 +118,10 @@ class Pretrain(Training):
         super().__post_init__()
         if self.task == "localize":  # its batch-norm has one value per image
             _require(self.batch >= 2, "--batch", self.batch, "at least 2")
+        if not self.data:
+            raise InputError("no dataset was given", remedy="name a dataset folder")
+        if len(self.data) > 1 and self.task == "localize":
+            raise InputError("clicks are learned from one dataset at a time", remedy="give one, or --task segment")
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.pretraining import pretrain
@@ -129,6 +133,8 @@ class Pretrain(Training):
 class Anchored(Training):
     """What trainings on few masks share that stay close to a source."""
 
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """Dataset folder: images/, with masks/ beside it."""
     source: Literal["none", "imagenet"] | Path = "none"
     """A pretrained encoder: a file made by pretrain or finetune, a file of ImageNet weights, or none."""
     solver: Solver = "stable"

@@ -23,6 +23,11 @@ from napari_tlseg.options import Format
 
 CARD = "model.json"
 """Beside the masks: what the model is that made them, and which cases it was trained on."""
+NO_SEGMENTER = {
+    "localize": "a localizer, which finds centres and no masks",
+    "hydra": "an encoder shared by several datasets, with no decoder for these images",
+}
+"""What a source of each task holds that cannot segment."""
 
 
 def predict(job: Predict, control: Control) -> Iterator[Event]:
@@ -55,11 +60,10 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
 
 
 def load_run(path: Path) -> Checkpoint:
-    """The model of a run, named by its folder or its file; InputError where it is a localizer."""
+    """The model of a run, named by its folder or its file; InputError where it is a source of another kind."""
     checkpoint = load(path / MODEL if path.is_dir() else path)
-    if checkpoint.provenance.task != "segment":
-        reason = "holds a localizer, which finds centres and no masks"
-        raise InputError(reason, checkpoint.path, "fine-tune it first")
+    if holds := NO_SEGMENTER.get(checkpoint.provenance.task):
+        raise InputError(f"holds {holds}", checkpoint.path, "fine-tune it first")
     return checkpoint
 
 

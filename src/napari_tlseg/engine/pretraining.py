@@ -1,23 +1,27 @@
-"""Cheap annotations to a source: a pretrained encoder in one file."""
+"""Cheap annotations, or masks of other images, to a source: a pretrained encoder in one file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
-from napari_tlseg.data.split import Annotation
 from napari_tlseg.engine.jobs import Pretrain
-from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples, require_free
+from napari_tlseg.engine.pool import Pool, gather_pool, read_pool
+from napari_tlseg.engine.running import Outcome, Samples, follow, noted, require_free
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
+from napari_tlseg.learn.hydra import Hydra
 from napari_tlseg.learn.objectives import Localize, Segment, pick_loss
 from napari_tlseg.nets.checkpoint import Provenance, save
 from napari_tlseg.nets.encoders import make_encoder
 from napari_tlseg.nets.heads import AnyLocalizer, Localizer, make_localizer
+from napari_tlseg.nets.hydranet import HydraNet
 from napari_tlseg.nets.unet import UNet
 
 
@@ -25,23 +29,21 @@ from napari_tlseg.nets.unet import UNet
 class Setting:
     """All that is known before the first image is prepared."""
 
-    material: Material
-    annotation: Annotation
-    model: AnyLocalizer | UNet
+    pool: Pool
+    model: AnyLocalizer | UNet | HydraNet
     optimizer: torch.optim.Optimizer
     precision: torch.dtype
 
 
 def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
-    """Train a localizer or a U-Net from `job.init`, and keep the best weights on validation cases."""
+    """Train a localizer, a U-Net or a HydraNet from `job.init`, and keep the best weights on validation cases."""
     setting = settle_job(job)
-    material, model = setting.material, setting.model
-    yield from noted(material.notes)
-    samples = yield from read_samples(material, setting.annotation, control, keep_held_out=True)
-    objective = make_objective(job, material, samples)
-    if isinstance(model, UNet) and isinstance(objective, Segment):
-        model.expect(objective.shares)
-    provenance = _provenance(job, material, samples)
+    pool, model = setting.pool, setting.model
+    yield from noted(pool.notes)
+    read = yield from read_pool(pool, control)
+    objective = make_objective(job, pool, read)
+    _expect(model, objective)
+    provenance = _provenance(job, pool, read)
 
     def keep(outcome: Outcome, final: Mapping[str, float] | None = None) -> str:
         scores = {**outcome.scores, **{f"held_out_{name}": value for name, value in (final or {}).items()}}
@@ -51,65 +53,85 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     optimizer, precision = setting.optimizer, setting.precision
     training = fit(model, objective, optimizer, schedule, precision=precision, seed=job.seed, control=control)
     outcome = yield from follow(training, job.steps, control, keep)
-    final = evaluate(model, objective, samples.held_out, precision)
+    final = evaluate(model, objective, [sample for samples in read for sample in samples.held_out], precision)
     summary = {
-        "task": job.task,
+        "task": provenance.task,
         "steps": outcome.steps,
-        "validation": {**outcome.scores, "cases": len(material.parts.validation)},
-        "held_out": {**final, "cases": len(material.parts.held_out)},
+        "validation": {**outcome.scores, "cases": len(pool.validation)},
+        "held_out": {**final, "cases": len(pool.held_out)},
         "sha256": keep(outcome, final),
     }
     yield Finished(reason=outcome.reason, out=job.out, summary=summary)
 
 
 def settle_job(job: Pretrain) -> Setting:
-    """Refuse what cannot be done, read the folder's headers and build the network; writes nothing."""
+    """Refuse what cannot be done, read the folders' headers and build the network; writes nothing."""
     if job.out.suffix != ".safetensors":
         raise InputError("is not the name of a source", job.out, "let it end in .safetensors")
     require_free(job.out, job.overwrite)
     device = pick_device(job.device)
-    annotation: Annotation = "click" if job.task == "localize" else "mask"
-    material = gather(job, annotation)
+    pool = gather_pool(job, "click" if job.task == "localize" else "mask")
     torch.manual_seed(job.seed)
-    encoder, classes = make_encoder(job.encoder, material.channels, job.init), len(material.dataset.classes)
-    localizes = job.task == "localize"
-    model = make_localizer(job.head, encoder, material.size) if localizes else UNet(encoder, classes)
+    model = _model(job, pool)
     settle(model, device)
     return Setting(
-        material=material,
-        annotation=annotation,
+        pool=pool,
         model=model,
         optimizer=_optimizer(job, model),
         precision=pick_precision(job.precision, device),
     )
 
 
-def _optimizer(job: Pretrain, model: AnyLocalizer | UNet) -> torch.optim.Optimizer:
+def _model(job: Pretrain, pool: Pool) -> AnyLocalizer | UNet | HydraNet:
+    encoder = make_encoder(job.encoder, pool.channels, job.init)
+    if job.task == "localize":
+        return make_localizer(job.head, encoder, pool.size)
+    counts = [len(classes) for classes in pool.tasks.values()]
+    return UNet(encoder, counts[0]) if len(counts) == 1 else HydraNet(encoder, counts)
+
+
+def _optimizer(job: Pretrain, model: AnyLocalizer | UNet | HydraNet) -> torch.optim.Optimizer:
     if isinstance(model, Localizer):  # as Hu et al.
         return torch.optim.RMSprop(model.parameters(), job.learning_rate)
     return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
 
 
-def make_objective(job: Pretrain, material: Material, samples: Samples) -> Localize | Segment:
-    """What is to be learned from the samples."""
-    augment, classes = material.recipe.augment, len(material.dataset.classes)
+def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Localize | Segment | Hydra:
+    """What is to be learned from the samples; a batch is shared out evenly among the datasets, rounded up."""
+    augment, batch = pool.recipe.augment, math.ceil(job.batch / len(read))
     if job.task == "localize":
-        return Localize(samples.training, samples.validation, augment, job.batch)
-    loss = pick_loss(job.loss, classes)
-    return Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
+        return Localize(read[0].training, read[0].validation, augment, batch)
+    tasks = {
+        name: Segment(
+            samples.training, samples.validation, augment, batch, len(classes), pick_loss(job.loss, len(classes))
+        )
+        for (name, classes), samples in zip(pool.tasks.items(), read, strict=True)
+    }
+    return Hydra(tasks) if len(tasks) > 1 else tasks[pool.names[0]]
 
 
-def _provenance(job: Pretrain, material: Material, samples: Samples) -> Provenance:
+def _expect(model: nn.Module, objective: Localize | Segment | Hydra) -> None:
+    """Tell a new decoder how rare its classes are."""
+    if isinstance(model, UNet) and isinstance(objective, Segment):
+        model.expect(objective.shares)
+    elif isinstance(model, HydraNet) and isinstance(objective, Hydra):
+        for number, task in enumerate(objective.tasks.values()):
+            model.unet(number).expect(task.shares)
+
+
+def _provenance(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Provenance:
+    several = len(read) > 1
     return Provenance(
-        task=job.task,
+        task="hydra" if several else job.task,
+        tasks=pool.tasks if several else {},
         head=job.head,
         encoder=job.encoder,
-        in_channels=material.channels,
-        classes=material.dataset.classes,
-        recipe=material.recipe.name,
-        size=material.size,
+        in_channels=pool.channels,
+        classes=tuple(dict.fromkeys(name for classes in pool.tasks.values() for name in classes)),
+        recipe=pool.recipe.name,
+        size=pool.size,
         init=job.init if isinstance(job.init, str) else job.init.name,
-        seen=tuple(sorted(samples.seen)),
-        trained_on=material.dataset.folder.resolve().name,
+        seen=tuple(sorted(frozenset().union(*(samples.seen for samples in read)))),
+        trained_on=", ".join(pool.names),
         seed=job.seed,
     )

@@ -65,12 +65,14 @@ class Material:
     notes: tuple[str, ...]
 
 
-def gather(job: Training, annotation: Annotation, recipe_name: str | None = None, size: int | None = None) -> Material:
+def gather(
+    job: Training, folder: Path, annotation: Annotation, recipe_name: str | None = None, size: int | None = None
+) -> Material:
     """Read the folder, draw the split, settle the recipe and the size; writes nothing.
 
     `recipe_name` and `size` are those of a source: its encoder learned on images prepared so.
     """
-    dataset = read_dataset(job.data, job.masks)
+    dataset = read_dataset(folder, job.masks)
     known = read_split(dataset.folder)
     split = Split(parts=assign(dataset, job.seed, job.held_out, known=known), held_out=job.held_out)
     parts = choose(dataset, split, job.labels, annotation, job.seed)

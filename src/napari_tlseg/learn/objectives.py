@@ -126,9 +126,13 @@ class Segment:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The chosen loss; of 'both', the sum."""
-        logits = model(batch[0]).float()
-        dice = log_dice(logits, batch[1]) if self._loss != "cross-entropy" else logits.new_zeros(())
-        return dice + (cross_entropy(logits, batch[1], self._weights) if self._loss != "dice" else 0)
+        return self.cost(model(batch[0]), batch[1])
+
+    def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of what a model has said."""
+        logits = logits.float()
+        dice = log_dice(logits, labels) if self._loss != "cross-entropy" else logits.new_zeros(())
+        return dice + (cross_entropy(logits, labels, self._weights) if self._loss != "dice" else 0)
 
     def evaluate(self, model: nn.Module, samples: Sequence[Sample], control: Control | None = None) -> dict[str, float]:
         """`dice`: mean over foreground classes, then cases, on the network's grid; a case's planes count together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,15 @@ class Sample:
     """(S, S)."""
     point: tuple[float, float] | None = None
     """(y, x), pixels of the square."""
+    task: int = 0
+    """Which of several datasets it is of, by place."""
 
     def varied(self, augment: Augment, rng: np.random.Generator) -> Sample:
         """The sample, changed at random; a click never leaves the square."""
         change = self._change(augment, rng)
-        return Sample(
-            case=self.case,
+        return replace(
+            self,
             image=change.image(self.image.astype(np.float32)),
-            frame=self.frame,
             labels=None if self.labels is None else change.labels(self.labels),
             point=None if self.point is None else change.point(*self.point),
         )

@@ -23,6 +23,7 @@ from napari_tlseg.data.files import atomic_path, write_text
 from napari_tlseg.errors import InputError
 from napari_tlseg.nets.encoders import Encoder, blank_encoder
 from napari_tlseg.nets.heads import AnyLocalizer, make_localizer
+from napari_tlseg.nets.hydranet import HydraNet
 from napari_tlseg.nets.unet import UNet
 from napari_tlseg.options import Head, Norm
 
@@ -44,11 +45,11 @@ def current_versions() -> dict[str, str]:
 class Provenance:
     """What a model is and what it learned from; all of it travels in the file."""
 
-    task: Literal["localize", "segment"]
+    task: Literal["localize", "segment", "hydra"]
     encoder: str
     in_channels: int
     classes: tuple[str, ...]
-    """Names, background first."""
+    """Names, background first; of a HydraNet those of all its tasks."""
     recipe: str
     size: int
     """Side of the square image it was trained on, pixels."""
@@ -64,7 +65,9 @@ class Provenance:
     seen: tuple[str, ...] = ()
     """Fingerprints of its training and validation cases, and of those that its source saw."""
     trained_on: str = ""
-    """Name of the data folder."""
+    """Name of the data folder, or of several."""
+    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of a HydraNet: the classes of each decoder, by the name of its dataset."""
     scores: Mapping[str, float | None] = field(default_factory=dict)
     """An undefined score is None."""
     steps: int = 0
@@ -88,16 +91,19 @@ class Provenance:
         try:
             known["strength"] = float(known["strength"])
             known["classes"], known["seen"] = tuple(known["classes"]), tuple(known["seen"])
+            known["tasks"] = {name: tuple(classes) for name, classes in known.get("tasks", {}).items()}
             provenance = cls(**known)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"the provenance is incomplete: {error}") from error
         provenance._check()
         return provenance
 
     def _check(self) -> None:
         numbers = self.in_channels, self.size
-        if self.task not in ("localize", "segment") or not isinstance(self.encoder, str) or len(self.classes) < 2:
-            raise ValueError("the provenance names no known task, encoder or classes")
+        if self.task not in ("localize", "segment", "hydra") or not isinstance(self.encoder, str):
+            raise ValueError("the provenance names no known task or encoder")
+        if min(map(len, (self.classes, *self.tasks.values()))) < 2 or (self.task == "hydra") != bool(self.tasks):
+            raise ValueError("the provenance names no classes")
         if not all(isinstance(number, int) and number > 0 for number in numbers):
             raise ValueError(f"the provenance has in_channels, size = {numbers}")
         if self.head not in get_args(Head):
@@ -200,13 +206,15 @@ def load_encoder(source: Path | Checkpoint, *, encoder: str | None = None, in_ch
     return made
 
 
-def load_model(source: Path | Checkpoint) -> UNet | AnyLocalizer:
+def load_model(source: Path | Checkpoint) -> UNet | HydraNet | AnyLocalizer:
     """The whole model of a file, in evaluation mode, built as its provenance says."""
     checkpoint = load(source) if isinstance(source, Path) else source
     provenance, encoder = checkpoint.provenance, load_encoder(checkpoint)
-    model: UNet | AnyLocalizer
+    model: UNet | HydraNet | AnyLocalizer
     if provenance.task == "segment":
         model = UNet(encoder, len(provenance.classes))
+    elif provenance.task == "hydra":
+        model = HydraNet(encoder, [len(classes) for classes in provenance.tasks.values()])
     else:
         model = make_localizer(provenance.head, encoder, provenance.size)
     _fill(model, checkpoint)

@@ -19,12 +19,13 @@ class UNet(nn.Module):
     Sides that the deepest stride does not divide are padded with their border's values, and the logits cropped.
     """
 
-    def __init__(self, encoder: Encoder, classes: int) -> None:
+    def __init__(self, encoder: Encoder, classes: int, decoder: Decoder | None = None) -> None:
+        """With a new decoder, or one that there is already."""
         if classes < 2:
             raise ValueError(f"a segmentation has background and at least one more class, not {classes}")
         super().__init__()
         self.encoder = encoder
-        self.decoder = Decoder(encoder.channels, encoder.strides, 1 if classes == 2 else classes)
+        self.decoder = decoder or Decoder(encoder.channels, encoder.strides, 1 if classes == 2 else classes)
 
     def forward(self, image: Tensor) -> Tensor:
         logits: Tensor = self.decoder(self.encoder(pad_to(image, self.encoder.strides[-1])))

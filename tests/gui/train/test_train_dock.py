@@ -158,7 +158,7 @@ def test_pretrain_runs_with_the_defaults_of_the_job_and_its_result_is_the_source
     assert not desk.dock.strength.isEnabled(), "nothing to hold the encoder to"
     box._button.click()
     out = eyes / "sources" / "clicks.safetensors"
-    assert desk.jobs == [Pretrain(data=eyes, out=out)]
+    assert desk.jobs == [Pretrain(data=(eyes,), out=out)]
     make_source(eyes)
     scores = {"validation": {"error": 4.4, "cases": 1}, "held_out": {"error": 9.0, "cases": 2}}
     desk.tell(0, Finished(reason="done", out=out, summary=scores))

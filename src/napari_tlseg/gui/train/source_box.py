@@ -103,7 +103,7 @@ class SourceBox(QWidget):
         for problem in self.form.problems().values():
             raise InputError(problem)
         out = free_name(dataset.folder / SOURCES, "clicks", ".safetensors")
-        return Pretrain(data=dataset.folder, out=out, **self.form.value())
+        return Pretrain(data=(dataset.folder,), out=out, **self.form.value())
 
     def pretrain(self) -> None:
         """Let the worker learn from the clicks; the result becomes the source."""
