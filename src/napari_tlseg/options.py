@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from napari_tlseg.errors import InputError
 
 Head = Literal["regression", "heatmap", "unet"]
 """Of a localizer: a point by a fully connected layer, a heat map from the encoder's features, or from a whole U-Net."""
@@ -12,3 +15,22 @@ Norm = Literal["target", "source"]
 """Whose batch-norm statistics the encoder uses."""
 Precision = Literal["auto", "float32", "bfloat16"]
 Solver = Literal["stable", "paper"]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What of a source is taken (Raghu et al.): all of it, its layers' mean and variance, or its lowest layers."""
+
+    kind: Literal["full", "mean-var", "lowest"] = "full"
+    layers: int = 0
+    """How many of the lowest convolution layers."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`full`, `mean-var` or `lowest:K`."""
+        match text.partition(":"):
+            case ("full" | "mean-var") as kind, "", "":
+                return cls(kind)
+            case "lowest", ":", layers if layers.isdecimal() and int(layers):
+                return cls("lowest", int(layers))
+        raise InputError(f"--transfer {text} is not possible", remedy="give full, mean-var or lowest:K with K from 1")

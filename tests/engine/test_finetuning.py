@@ -309,3 +309,55 @@ def test_a_wrong_number_of_stage_weights_is_said(
     flags = ("--source", str(eyes / "first"), "--stage-weights", "1", "0", "--out", str(tmp_path / "run"), *FAST)
     assert main(["finetune", str(eyes), *flags]) == 2
     assert "2 numbers, encoder unet has 5 stages" in capsys.readouterr().err
+
+
+# what is taken of the source
+
+
+def test_the_lowest_layers_stay_at_infinity_and_the_others_learn(eyes: Path, source: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {**TINY, "transfer": "lowest:2", "strength": math.inf}
+    last = journey.finetune(eyes, tmp_path / "run", source, **options)
+    kept, given = tensors(tmp_path / "run", "encoder."), tensors(source, "encoder.")
+    same = {name for name in kept if name.endswith("weight") and torch.equal(kept[name], given[name])}
+    assert same == {f"encoder.body.levels.0.{place}.weight" for place in (0, 1, 3, 4)}
+    assert last.summary["drift"] == 0 and last.summary["transfer"] == "lowest:2"
+    assert read_provenance(tmp_path / "run" / "model.safetensors").transfer == "lowest:2"
+    said = (tmp_path / "run" / "events.jsonl").read_text()
+    assert "The 2 lowest convolution layers are the source's, and held to it; the others are drawn anew." in said
+
+
+def test_of_mean_and_variance_nothing_is_held_but_the_source_is_remembered(
+    eyes: Path, source: Path, tmp_path: Path
+) -> None:
+    last = journey.finetune(eyes, tmp_path / "run", source, transfer="mean-var", strength=0, **TINY)
+    assert last.summary["drift"] is None and last.summary["lambda"] == 0
+    assert last.summary["source"] == "clicks.safetensors" and last.summary["source_sha256"]
+    record = read_provenance(tmp_path / "run" / "model.safetensors")
+    assert record.transfer == "mean-var" and set(read_provenance(source).seen) <= set(record.seen)
+    assert "λ has nothing to hold the encoder to" in (tmp_path / "run" / "events.jsonl").read_text()
+
+
+def test_a_transfer_that_cannot_be_is_refused(eyes: Path, source: Path, tmp_path: Path) -> None:
+    for options, said in (
+        ({"transfer": "mean-var"}, "--transfer mean-var leaves --lambda 0.001 nothing to hold to; give --lambda 0"),
+        ({"transfer": "half"}, "--transfer half is not possible; give full, mean-var or lowest:K"),
+        ({"transfer": "lowest:99", "strength": 1}, "lowest:99 cannot be: encoder unet has 10 convolutions"),
+    ):
+        with pytest.raises(InputError, match=said):
+            journey.finetune(eyes, tmp_path / "run", source, **TINY, **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="--transfer lowest:2 takes from a source, there is none; add --source"):
+        journey.finetune(eyes, tmp_path / "run", transfer="lowest:2", **TINY)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("norm", ["source", "target"])
+def test_a_warm_start_with_the_lowest_layers_keeps_its_own_statistics_above(
+    norm: str, eyes: Path, source: Path, start: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {**TINY, "steps": 1, "learning_rate": 1e-12, "transfer": "lowest:2", "norm": norm}
+    journey.finetune(eyes, tmp_path / "warm", source, start=start, strength=0, **options)
+    found, of_source, of_start = (tensors(path, "encoder.") for path in (tmp_path / "warm", source, start))
+    low, high = ("encoder.body.levels.0.1.running_var", "encoder.body.levels.4.1.running_var")
+    assert torch.equal(found[low], of_source[low]) == (norm == "source")
+    assert (found[high] - of_start[high]).abs().max() < 0.2 * of_start[high].max()
+    torch.testing.assert_close(found[high], 0.9 * of_start[high], rtol=1, atol=0.1)

@@ -25,6 +25,7 @@ from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.metrics import Score, summarize
 from napari_tlseg.learn.objectives import Segment, pick_loss
 from napari_tlseg.learn.predict import Segmenter
+from napari_tlseg.learn.transfer import take
 from napari_tlseg.nets.checkpoint import Checkpoint, Provenance, load_encoder, save
 from napari_tlseg.nets.encoders import Encoder
 from napari_tlseg.nets.unet import UNet
@@ -79,13 +80,13 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
     torch.manual_seed(job.seed)
     encoder = _encoder(source, start, material.channels)
     sha256 = source.sha256(encoder)
+    taken = take(encoder, job.taken) if source.name != "none" else frozenset()
     model = UNet(encoder, len(material.dataset.classes))
     settle(model, device)
-    anchored = source.name != "none"
-    anchor = Anchor(model.encoder, strength, _weights(job, encoder)) if anchored else None
-    norm = job.norm if anchored else "target"
+    anchor = _anchor(job, strength, model.encoder, taken) if taken else None
+    norm = job.norm if anchor else "target"
     if start is not None:
-        _warm(model, start, norm)
+        _warm(model, start, anchor, norm)
     return Setting(
         source=source,
         start=start,
@@ -102,13 +103,14 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
             recipe=material.recipe.name,
             size=material.size,
             solver=job.solver,
+            transfer=job.transfer,
             norm=norm,
             init="start" if start else source.init,
             source_sha256=sha256,
             trained_on=material.dataset.folder.resolve().name,
             seed=job.seed,
         ),
-        notes=(*material.notes, *([] if anchored else ["No source: λ has nothing to hold the encoder to."])),
+        notes=(*material.notes, *_held(job, source, taken)),
     )
 
 
@@ -148,10 +150,28 @@ def _encoder(source: Source, start: Checkpoint | None, channels: int) -> Encoder
     return source.make(channels)
 
 
-def _weights(job: Anchored, encoder: Encoder) -> list[float] | None:
+def _held(job: Anchored, source: Source, taken: frozenset[str]) -> Iterator[str]:
+    """A sentence where λ does not hold the whole encoder."""
+    if source.name == "none":
+        yield "No source: λ has nothing to hold the encoder to."
+    elif not taken:
+        yield "Of the source each layer's mean and variance are taken: λ has nothing to hold the encoder to."
+    elif job.taken.kind == "lowest":
+        count = job.taken.layers
+        yield f"The {count} lowest convolution layers are the source's, and held to it; the others are drawn anew."
+
+
+def _anchor(job: Anchored, strength: float, encoder: Encoder, taken: frozenset[str]) -> Anchor:
+    """To the parameters taken."""
+    places = [place for place, (name, _) in enumerate(encoder.named_parameters()) if name in taken]
+    every, weights = [*encoder.parameters()], _weights(job, encoder)
+    return Anchor(encoder, strength, [weights[place] for place in places], [every[place] for place in places])
+
+
+def _weights(job: Anchored, encoder: Encoder) -> list[float]:
     """Of each parameter, from those of its stage."""
     if not job.stage_weights:
-        return None
+        return [1.0] * len(encoder.stages)
     stages = len(encoder.channels)
     if len(job.stage_weights) != stages:
         reason = f"--stage-weights has {len(job.stage_weights)} numbers, encoder {encoder.name} has {stages} stages"
@@ -159,9 +179,10 @@ def _weights(job: Anchored, encoder: Encoder) -> list[float] | None:
     return [job.stage_weights[stage] for stage in encoder.stages]
 
 
-def _warm(model: UNet, start: Checkpoint, norm: Norm) -> None:
-    """Give the model the weights of an earlier run, but with `norm` source leave the encoder its statistics."""
-    statistics = {name: buffer.clone() for name, buffer in model.encoder.named_buffers()}
+def _warm(model: UNet, start: Checkpoint, anchor: Anchor | None, norm: Norm) -> None:
+    """Give the model the weights of an earlier run, but with `norm` source keep the statistics of the source."""
+    new = {id(buffer) for module in (anchor.drawn() if anchor else ()) for buffer in module.buffers(recurse=False)}
+    statistics = {name: b.clone() for name, b in model.encoder.named_buffers() if id(b) not in new}
     try:
         model.load_state_dict(start.tensors)
     except RuntimeError as error:
@@ -236,7 +257,7 @@ def _summary(setting: Setting, outcome: Outcome, scores: list[Score]) -> dict[st
         "source": setting.source.name,
         "source_sha256": facts.source_sha256,
         **({"start": _name(setting.start), "start_sha256": setting.start.sha256} if setting.start else {}),
-        **{name: getattr(facts, name) for name in ("encoder", "solver", "norm", "recipe", "size", "seed")},
+        **{name: getattr(facts, name) for name in ("encoder", "solver", "norm", "transfer", "recipe", "size", "seed")},
         "reason": outcome.reason,
         "steps": outcome.steps,
         **summarize(scores, "held-out"),

@@ -9,6 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
-from napari_tlseg.options import Format, Head, Loss, Norm, Precision, Solver
+from napari_tlseg.options import Format, Head, Loss, Norm, Precision, Solver, Transfer
 
 Task = Literal["localize", "segment"]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
@@ -143,6 +144,9 @@ class Anchored(Training):
     """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
+    transfer: Annotated[str, arg(metavar="full|mean-var|lowest:K")] = "full"
+    """What of the source is taken: full (all of it), mean-var (layers drawn with its mean and variance, for --lambda 0),
+    lowest:K (its K lowest convolution layers; the others are drawn anew, and λ does not hold them)."""
     stage_weights: Annotated[tuple[float, ...], arg(metavar="W...", help_behavior_hint="")] = ()
     """λ of each encoder stage as a multiple of --lambda, the finest stage first; by default 1 for all."""
 
@@ -150,9 +154,19 @@ class Anchored(Training):
         super().__post_init__()
         possible = all(0 <= weight < math.inf for weight in self.stage_weights)
         _require(possible, "--stage-weights", self.stage_weights, "a number of 0 or more per stage")
+        if self.taken.kind != "full" and self.source == "none":
+            raise InputError(f"--transfer {self.transfer} takes from a source, there is none", remedy="add --source")
+
+    @cached_property
+    def taken(self) -> Transfer:
+        """`transfer`, read."""
+        return Transfer.parse(self.transfer)
 
     def _require_strength(self, strength: float, flag: str) -> None:
         _require(strength >= 0, flag, strength, "0 or more, or inf")
+        if strength and self.taken.kind == "mean-var":
+            reason = f"--transfer mean-var leaves {flag} {strength:g} nothing to hold to"
+            raise InputError(reason, remedy=f"give {flag} 0")
         if self.solver == "paper" and math.isinf(strength):
             raise InputError(f"--solver paper cannot express {flag} inf", remedy="use --solver stable")
 

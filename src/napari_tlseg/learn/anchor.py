@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -37,6 +37,9 @@ class Anchor:
     `weights`, one per parameter, make λ differ over the encoder: the cost is then ``loss(θ) + λ Σ w (θ − θ̄)²``, as in
     a regularisation that depends on the layer (Sagie et al. 2021). Where w = 0 nothing pulls, at λ = ∞ neither.
 
+    `parameters` are those that have a θ̄, by default all of the encoder. The others have no source: nothing pulls at
+    them, and they are not in the drift.
+
     Buffers, such as the statistics of batch normalisation, are no parameters: they are remembered and restored with
     the parameters, but nothing pulls at them.
 
@@ -48,14 +51,20 @@ class Anchor:
     2.0
     """
 
-    def __init__(self, encoder: nn.Module, strength: float = 1.0, weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        strength: float = 1.0,
+        weights: Sequence[float] | None = None,
+        parameters: Iterable[nn.Parameter] | None = None,
+    ) -> None:
         self.encoder = encoder
-        self.parameters: tuple[nn.Parameter, ...] = tuple(encoder.parameters())
+        self.parameters: tuple[nn.Parameter, ...] = tuple(encoder.parameters() if parameters is None else parameters)
         if not self.parameters:
             raise ValueError("the encoder has no parameters to anchor")
         self.weights = (1.0,) * len(self.parameters) if weights is None else tuple(map(float, weights))
         if len(self.weights) != len(self.parameters) or not all(0 <= w < math.inf for w in self.weights):
-            raise ValueError("an anchor has one weight per parameter of the encoder, each 0 or more")
+            raise ValueError("an anchor has one weight per parameter, each 0 or more")
         self._kept = [p.detach().clone() for p in self.parameters]  # detach alone would follow the weights
         self._buffers = {name: buffer.detach().clone() for name, buffer in encoder.named_buffers()}
         self._near = self._kept
@@ -118,10 +127,17 @@ class Anchor:
 
     def free(self) -> Iterator[nn.Module]:
         """The modules of the encoder whose own parameters nothing pulls at."""
-        weights = {id(p): w for p, w in zip(self.parameters, self.weights, strict=True)}
+        weights = dict(zip(self.parameters, self.weights, strict=True))
+        return self._modules_without({p for p, w in weights.items() if w})
+
+    def drawn(self) -> Iterator[nn.Module]:
+        """The modules of the encoder whose own parameters have no θ̄."""
+        return self._modules_without(set(self.parameters))
+
+    def _modules_without(self, parameters: set[nn.Parameter]) -> Iterator[nn.Module]:
         for module in self.encoder.modules():
-            own = [weights[id(p)] for p in module.parameters(recurse=False)]
-            if own and not any(own):
+            own = {*module.parameters(recurse=False)}
+            if own and not own & parameters:
                 yield module
 
     def _detached(self) -> list[Tensor]:

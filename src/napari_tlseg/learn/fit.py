@@ -118,13 +118,16 @@ def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
     anchor.encoder.train(norm == "target" and not frozen)
     for module in anchor.free() if frozen else ():
         module.train(norm == "target")
+    for module in anchor.drawn():
+        module.train()
 
 
 def _drift(anchor: Anchor | None) -> dict[str, Any]:
     if anchor is None:
         return {}
-    stages = getattr(anchor.encoder, "stages", [0] * len(anchor.parameters))
-    return {"drift": anchor.drift(), "drifts": tuple(anchor.drifts(stages))}
+    every = tuple(anchor.encoder.parameters())
+    stages = dict(zip(every, getattr(anchor.encoder, "stages", [0] * len(every)), strict=True))
+    return {"drift": anchor.drift(), "drifts": tuple(anchor.drifts([stages[p] for p in anchor.parameters]))}
 
 
 def _demand(strength: float, optimizer: torch.optim.Optimizer) -> str:

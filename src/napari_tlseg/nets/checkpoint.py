@@ -59,6 +59,8 @@ class Provenance:
     """λ; ∞ is `"inf"` in JSON."""
     solver: str = "stable"
     norm: Norm = "target"
+    transfer: str = "full"
+    """What of its source it began with."""
     init: str = "none"
     """What the encoder began with: `none`, `imagenet`, the name of a weights file, or `source`."""
     source_sha256: str | None = None
