@@ -22,6 +22,8 @@ def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options
 def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **options: Any) -> Finished:
     """Train on few masks, anchored to `source`; `options` are the fields of `Finetune`, `strength` is λ."""
     given = source if source in ("none", "imagenet") else Path(source)
+    focus = options.pop("focus", "none")
+    options["focus"] = focus if focus == "none" else Path(focus)
     return finish(Finetune(data=Path(data), out=Path(out), source=given, **options))  # type: ignore[arg-type]
 
 

@@ -72,7 +72,7 @@ def test_masks_of_two_models_are_not_mixed(eyes: Path, tmp_path: Path) -> None:
 def all_foreground(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that sees the target everywhere."""
     sure = np.array([0.0, 1.0], np.float32).reshape(1, 2, 1, 1)
-    monkeypatch.setattr(Segmenter, "_forward", lambda self, squares: np.tile(sure, (len(squares), 1, 32, 32)))
+    monkeypatch.setattr(Segmenter, "forward", lambda self, squares: np.tile(sure, (len(squares), 1, 32, 32)))
 
 
 def test_only_the_cases_that_are_named(eyes: Path, tmp_path: Path) -> None:

@@ -55,15 +55,16 @@ def heat(net: HeatmapLocalizer, *peaks: tuple[float, float, float], sigma: float
 
 
 def test_place_and_doubt_are_those_of_the_map() -> None:
-    """Pixels of a Gaussian lie √2 σ from its middle (root mean square); a far second peak pulls no point."""
+    """Pixels of a Gaussian lie √2 s from its middle (root mean square); a far second peak pulls no point."""
     net = make_localizer("unet", make_encoder("unet"), 200)
     assert isinstance(net, HeatmapLocalizer)
     y, x, doubt = net.places(heat(net, (1, 0.3021, 0.6543)))[0].tolist()
     assert (y, x) == pytest.approx((0.3021, 0.6543), abs=1e-3), "a fifth of a cell"
-    assert doubt == pytest.approx(2**0.5 * SIGMA, rel=0.02)
+    assert doubt < 0.1 * SIGMA, "as sure as a click"
+    assert net.places(heat(net, (1, 0.3, 0.6), sigma=2 * SIGMA))[0, 2].item() == pytest.approx(6**0.5 * SIGMA, rel=0.05)
     y, x, doubt = net.places(heat(net, (0.75, 0.3, 0.6), (0.25, 0.8, 0.6)))[0].tolist()
     assert (y, x) == pytest.approx((0.3, 0.6), abs=1e-3)
-    assert doubt == pytest.approx((2 * SIGMA**2 + 0.25 * 0.5**2) ** 0.5, rel=0.02)
+    assert doubt == pytest.approx(0.25**0.5 * 0.5, rel=0.02)
 
 
 @pytest.mark.parametrize("head", ["heatmap", "unet"])

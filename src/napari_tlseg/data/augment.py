@@ -34,15 +34,15 @@ class Augment:
     noise: float = 0.02
     """Standard deviation, on the scale [0, 1]."""
 
-    def draw(self, rng: np.random.Generator, size: int) -> Change:
-        """One random change of a square of `size` pixels."""
+    def draw(self, rng: np.random.Generator, size: int, kept: int | None = None) -> Change:
+        """One random change of a square of `size` pixels, of which the middle `kept` are to be seen (all of them)."""
         angle = radians(rng.uniform(-self.rotate, self.rotate))
         zoom = 1 + rng.uniform(-self.zoom, self.zoom)
         mirror_x = -1.0 if self.flip_x and rng.random() < 0.5 else 1.0
         mirror_y = -1.0 if self.flip_y and rng.random() < 0.5 else 1.0
         turn = zoom * np.array([[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]) @ np.diag([mirror_x, mirror_y])
         centre = np.full(2, (size - 1) / 2)
-        move = centre + rng.uniform(-self.shift, self.shift, 2) * size - turn @ centre
+        move = centre + rng.uniform(-self.shift, self.shift, 2) * (kept or size) - turn @ centre
         return Change(
             matrix=np.column_stack([turn, move]),
             gamma=float(np.exp(rng.uniform(-self.gamma, self.gamma))),

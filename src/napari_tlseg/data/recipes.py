@@ -65,6 +65,10 @@ class Recipe:
         frame = Letterbox(image.geometry.plane_shape[1:], size)
         return self._views(image, planes, frame.image)
 
+    def crops(self, image: Image, planes: Iterable[int], frame: Letterbox) -> Iterator[NDArray[np.float32]]:
+        """A crop of the planes asked for, each as (C, size, size) float32 in [0, 1]."""
+        return (frame.image(native).transpose(2, 0, 1) for native in self.natives(image, planes))
+
     def natives(self, image: Image, planes: Iterable[int]) -> Iterator[NDArray[np.float32]]:
         """The planes asked for on their own grid, each as (Y, X, C) float32 in [0, 1]: to cut crops from.
 

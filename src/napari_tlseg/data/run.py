@@ -17,7 +17,16 @@ from napari_tlseg.data.files import writable, write_text
 from napari_tlseg.data.tables import write_rows
 from napari_tlseg.errors import InputError
 
-CONTENT = ("job.json", "events.jsonl", "model.safetensors", "scores.csv", "summary.json", "overlays", "masks")
+CONTENT = (
+    "job.json",
+    "events.jsonl",
+    "model.safetensors",
+    "localizer.safetensors",
+    "scores.csv",
+    "summary.json",
+    "overlays",
+    "masks",
+)
 """What a run writes; nothing else in its folder is ever touched."""
 SCORES = ("case", "part", "class")
 """The first columns of scores.csv."""
@@ -58,6 +67,10 @@ class RunFolder:
     @property
     def model(self) -> Path:
         return self.path / "model.safetensors"
+
+    @property
+    def localizer(self) -> Path:
+        return self.path / "localizer.safetensors"
 
     @property
     def overlays(self) -> Path:

@@ -12,6 +12,7 @@ import torch
 
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
+from napari_tlseg.engine.focusing import focus_on, focused, keep_localizer
 from napari_tlseg.engine.jobs import Anchored, Finetune
 from napari_tlseg.engine.predicting import load_run
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
@@ -76,7 +77,7 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
     """
     device = pick_device(job.device)
     source = Source.find(job.source, job.encoder or (start.provenance.encoder if start else None))
-    material = _gather(job, source, start)
+    material = focus_on(job, _gather(job, source, start))
     torch.manual_seed(job.seed)
     encoder = _encoder(source, start, material.channels)
     sha256 = source.sha256(encoder)
@@ -109,6 +110,7 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
             source_sha256=sha256,
             trained_on=material.dataset.folder.resolve().name,
             seed=job.seed,
+            focus=material.focusing.focus.to_dict() if material.focusing else None,
         ),
         notes=(*material.notes, *_held(job, source, taken)),
     )
@@ -206,7 +208,10 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
     began = time.monotonic()
     yield from noted(setting.notes)
     samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
+    focusing = setting.material.focusing
     before = setting.source.seen.union(setting.start.provenance.seen if setting.start else ())
+    before |= frozenset(focusing.locator.provenance.seen if focusing else ())
+    localizer = keep_localizer(focusing, run)
     seen = tuple(sorted(samples.seen | before))
 
     def keep(outcome: Outcome) -> str:
@@ -231,13 +236,13 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
     outcome = yield from follow(training, job.steps, control, keep)
     sha256 = keep(outcome)
     seconds = time.monotonic() - began
-    segmenter = Segmenter(setting.model, setting.provenance, precision=setting.precision)
+    segmenter = focused(Segmenter(setting.model, setting.provenance, precision=setting.precision), focusing)
     known = frozenset(name for name, found in samples.fingerprints.items() if found in before)
-    by = "the source or the start" if setting.start else "the source"
+    by = _known_by(setting)
     scores = yield from score_run(segmenter, setting.material, known, run, control, by)
     if control.stop:
         outcome.reason = "stopped"
-    summary = _summary(setting, outcome, scores) | {"sha256": sha256, "seconds": seconds}
+    summary = _summary(setting, outcome, scores) | {"sha256": sha256, **localizer, "seconds": seconds}
     run.write_summary(summary)
     yield Finished(reason=outcome.reason, out=job.out, summary=summary)
 
@@ -245,6 +250,8 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
 def make_objective(job: Anchored, setting: Setting, samples: Samples) -> Segment:
     classes = len(setting.material.dataset.classes)
     augment, loss = setting.material.recipe.augment, pick_loss(job.loss, classes)
+    if (focusing := setting.material.focusing) is not None:
+        augment = focusing.focus.augment(augment)
     return Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
 
 
@@ -265,6 +272,12 @@ def _summary(setting: Setting, outcome: Outcome, scores: list[Score]) -> dict[st
         "validation": {**summarize_validation(scores), "cases": _names(parts.validation)},
         "training": {"cases": _names(parts.training)},
     }
+
+
+def _known_by(setting: Setting) -> str:
+    """Who may have seen a case before, in words."""
+    others = (("the start", setting.start), ("the localizer", setting.material.focusing))
+    return " or ".join(("the source", *(name for name, there in others if there)))
 
 
 def _names(cases: tuple[Case, ...]) -> list[str]:

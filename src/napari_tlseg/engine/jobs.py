@@ -145,14 +145,20 @@ class Anchored(Training):
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; densenet121 and others of segmentation-models-pytorch."""
     transfer: Annotated[str, arg(metavar="full|mean-var|lowest:K")] = "full"
-    """What of the source is taken: full (all of it), mean-var (layers drawn with its mean and variance, for --lambda 0),
+    """What of the source is taken: full (all of it), mean-var (drawn with its mean and variance, for --lambda 0),
     lowest:K (its K lowest convolution layers; the others are drawn anew, and λ does not hold them)."""
+    focus: Literal["none"] | Path = "none"
+    """Look at crops about the target, where the click or this localizer says it is; none for whole images. For one
+    compact target, such as the optic disc."""
+    crop: float = 2.5
+    """Side of the crops with --focus, as a multiple of the target's usual extent."""
     stage_weights: Annotated[tuple[float, ...], arg(metavar="W...", help_behavior_hint="")] = ()
     """λ of each encoder stage as a multiple of --lambda, the finest stage first; by default 1 for all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         possible = all(0 <= weight < math.inf for weight in self.stage_weights)
+        _require(1.2 <= self.crop <= 20, "--crop", self.crop, "between 1.2 and 20")
         _require(possible, "--stage-weights", self.stage_weights, "a number of 0 or more per stage")
         if self.taken.kind != "full" and self.source == "none":
             raise InputError(f"--transfer {self.transfer} takes from a source, there is none", remedy="add --source")

@@ -10,13 +10,14 @@ from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import case_name, read_geometry, read_image
 from napari_tlseg.data.recipes import find_recipe
+from napari_tlseg.engine.focusing import focused, focusing_of
 from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.running import Stopped, noted, require_writable
 from napari_tlseg.engine.source import MODEL
 from napari_tlseg.errors import InputError
-from napari_tlseg.events import Control, Event, Finished, Reason, Started, Visited
+from napari_tlseg.events import Control, Event, Finished, Noted, Reason, Started, Visited
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
-from napari_tlseg.learn.predict import Segmenter
+from napari_tlseg.learn.predict import Found, Segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet
 from napari_tlseg.options import Format
@@ -47,12 +48,14 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
     classes, written = len(segmenter.provenance.classes), 0
     for case in cases:
         try:
-            labels = segment(segmenter, case, control)
+            labels, found = segment(segmenter, case, control)
         except Stopped:
             break
         if not written:
             write_card(job.out / CARD, checkpoint)
         path = keep_mask(case, labels, job.out, classes, job.format)
+        if found.doubt:
+            yield Noted(text=f"{case.name} is doubtful: {found.doubt}.")
         written += 1
         yield Visited(case=case.name, path=path)
     reason: Reason = "done" if written == len(cases) else "stopped"
@@ -78,14 +81,13 @@ def keep_mask(case: Case, labels: Labels, folder: Path, classes: int, format: Fo
     return path
 
 
-def segment(segmenter: Segmenter, case: Case, control: Control) -> Labels:
-    """The labels (N, Y, X) of a case; Stopped where the user does not want to wait for them."""
-    planes = []
-    for plane in segmenter.planes(_read(segmenter, case)):
-        planes.append(plane)
-        if control.stop:
-            raise Stopped
-    return segmenter.finish(planes, case)
+def segment(segmenter: Segmenter, case: Case, control: Control) -> tuple[Labels, Found]:
+    """The cleaned labels (N, Y, X) of a case, and how they were found; Stopped where the user does not want to wait."""
+    click = case.geometry.point_to_planes(case.click) if case.click else None
+    found = segmenter.find(_read(segmenter, case), click, control)
+    if found is None:
+        raise Stopped
+    return segmenter.finish(found.planes, case), found
 
 
 def _check(segmenter: Segmenter, cases: list[Case], control: Control) -> Iterator[Event]:
@@ -115,7 +117,8 @@ def _segmenter(job: Predict, checkpoint: Checkpoint) -> Segmenter:
     model = load_model(checkpoint)
     assert isinstance(model, UNet)
     settle(model, device)
-    return Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
+    segmenter = Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
+    return focused(segmenter, focusing_of(checkpoint, job.device, job.precision))
 
 
 def _cases(job: Predict) -> tuple[list[Case], tuple[str, ...]]:

@@ -18,6 +18,8 @@ from napari_tlseg.data.split import Annotation, Parts, Split, assign, choose, re
 from napari_tlseg.engine.jobs import Training
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
+from napari_tlseg.learn.focus import Focus
+from napari_tlseg.learn.locator import Locator
 from napari_tlseg.learn.samples import Sample, click_samples, mask_samples
 
 FULL = "the computer's memory is full"
@@ -63,6 +65,16 @@ class Material:
     seed: int
     held_out: float
     notes: tuple[str, ...]
+    focusing: Focusing | None = None
+    """Where crops are looked at, and not the whole image."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Focusing:
+    """How a run looks at crops."""
+
+    focus: Focus
+    locator: Locator
 
 
 def gather(
@@ -152,7 +164,12 @@ def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[
     if annotation == "click":
         return click_samples(case, material.recipe, material.size)
     read_roi(case)  # only needed once there are masks to clean, but a bad file is to be found now
-    return mask_samples(case, material.recipe, material.size, len(material.dataset.classes))
+    recipe, size, classes, focusing = material.recipe, material.size, len(material.dataset.classes), material.focusing
+    if focusing is None:
+        return mask_samples(case, recipe, size, classes)
+    if case in material.parts.training:
+        return focusing.focus.training(case, recipe, size, classes)
+    return focusing.focus.validation(case, recipe, size, classes, focusing.locator)
 
 
 def _check_channels(samples: list[Sample], case: Case, material: Material) -> None:

@@ -45,7 +45,7 @@ def score_run(
     """
     parts: tuple[tuple[Part, tuple[Case, ...]], ...]
     parts = (("validation", material.parts.validation), ("held-out", material.parts.held_out))
-    classes, scores = material.dataset.classes, list[Score]()
+    classes, scores, rows = material.dataset.classes, list[Score](), list[dict[str, Any]]()
     yield Started(stage="score", total=sum(len(cases) for _, cases in parts))
     for part, cases in parts:
         if count := sum(case.name in known for case in cases):
@@ -54,7 +54,7 @@ def score_run(
             if control.stop:
                 return scores
             try:
-                found = segment(segmenter, case, control)
+                found, how = segment(segmenter, case, control)
             except Stopped:
                 return scores
             if not scores:
@@ -62,8 +62,10 @@ def score_run(
             keep_mask(case, found, run.masks, len(classes))
             truth = read_mask(case, len(classes))
             overlay = _draw(segmenter, case, truth, found, classes, run)
-            scores += _score(case, truth, found, classes, part, case.name in known)
-            run.write_scores([_row(score) for score in scores])
+            own = _score(case, truth, found, classes, part, case.name in known)
+            scores += own
+            rows += [_row(score) | ({"focus": how.focus, "doubt": how.doubt} if how.focus else {}) for score in own]
+            run.write_scores(rows)
             yield Visited(case=case.name, path=overlay)
     return scores
 

@@ -116,7 +116,7 @@ class Segment:
         self._draw = Draw(training, augment, batch)
         self.validation: Sequence[Sample] = spread(validation)
         self._classes, self._loss = classes, loss
-        self.shares = class_shares((_labels(sample)[sample.frame.window] for sample in training), classes)
+        self.shares = class_shares(map(_picture, training), classes)
         self._weights = class_weights(self.shares)
 
     def batch(self, rng: np.random.Generator) -> Batch:
@@ -236,6 +236,12 @@ def _images(samples: Sequence[Sample]) -> Tensor:
 def _labels(sample: Sample) -> NDArray[np.uint8]:
     assert sample.labels is not None
     return sample.labels
+
+
+def _picture(sample: Sample) -> NDArray[np.uint8]:
+    """The labels without the padding of the square."""
+    labels = _labels(sample.middle())
+    return labels if sample.kept else labels[sample.frame.window]
 
 
 def _fraction(sample: Sample) -> tuple[float, float]:

@@ -13,12 +13,25 @@ from napari_tlseg.data.annotations import read_roi
 from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
+from napari_tlseg.events import Control
 from napari_tlseg.learn.device import autocast
 from napari_tlseg.learn.postprocess import Postprocess
 from napari_tlseg.nets.checkpoint import Provenance
 from napari_tlseg.nets.unet import UNet, probabilities
 
 BATCH = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model sees in an image."""
+
+    planes: list[Labels]
+    """The classes of each plane, (Y, X) on the native grid, before any cleaning."""
+    focus: str = ""
+    """Of a model that looks at crops: what said where, `click` or `localizer`."""
+    doubt: str = ""
+    """Why the mask may be wrong, in words; empty where nothing speaks against it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +42,15 @@ class Segmenter:
     provenance: Provenance
     clean: Postprocess = field(default_factory=Postprocess)
     precision: torch.dtype = torch.float32
+
+    def find(self, image: Image, click: tuple[int, float, float] | None, control: Control) -> Found | None:
+        """The classes of each plane; None after a stop. The click (plane, y, x) says nothing to this model."""
+        found = []
+        for plane in self.planes(image):
+            found.append(plane)
+            if control.stop:
+                return None
+        return Found(found)
 
     def planes(self, image: Image) -> Iterator[Labels]:
         """The classes of each plane, (Y, X) on the native grid, in order, before any cleaning.
@@ -44,7 +66,7 @@ class Segmenter:
         for plane, square in enumerate(recipe.squares(image, range(count), size)):
             squares.append(square)
             if len(squares) == BATCH or plane == count - 1:
-                yield from (_choose(frame, found) for found in self._forward(squares))
+                yield from (choose(frame.native(telling(found))) for found in self.forward(squares))
                 squares.clear()
 
     def finish(self, planes: list[Labels], case: Case) -> Labels:
@@ -56,7 +78,7 @@ class Segmenter:
             roi=None if self.clean.keep_outside else read_roi(case),
         )
 
-    def _forward(self, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def forward(self, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """(B, classes, size, size) probabilities."""
         device = next(self.model.parameters()).device
         batch = torch.from_numpy(np.stack(squares)).to(device, memory_format=torch.channels_last)
@@ -65,7 +87,13 @@ class Segmenter:
         return probabilities(logits).cpu().numpy()
 
 
-def _choose(frame: Letterbox, found: NDArray[np.float32]) -> Labels:
-    chosen = frame.native(found[1:])[0] > 0.5 if len(found) == 2 else frame.native(found).argmax(axis=0)
+def telling(chances: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of the probabilities (classes, Y, X) those that decide: of two classes the foreground's, else all."""
+    return chances[1:] if len(chances) == 2 else chances
+
+
+def choose(chances: NDArray[np.float32]) -> Labels:
+    """What `telling` gave, on any grid, to the class of each pixel (Y, X)."""
+    chosen = chances[0] > 0.5 if len(chances) == 1 else chances.argmax(axis=0)
     labels: Labels = chosen.astype(np.uint8)
     return labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +32,17 @@ class Sample:
     """(y, x), pixels of the square."""
     task: int = 0
     """Which of several datasets it is of, by place."""
+    kept: int | None = None
+    """Side of the middle that the network sees: what lies around it comes in when the sample is moved. None for all."""
+
+    def middle(self) -> Sample:
+        """What the network sees, unvaried."""
+        if self.kept is None:
+            return self
+        start = (self.image.shape[-1] - self.kept) // 2
+        seen = (..., slice(start, start + self.kept), slice(start, start + self.kept))
+        labels = None if self.labels is None else self.labels[seen]
+        return replace(self, image=self.image[seen], labels=labels)
 
     def varied(self, augment: Augment, rng: np.random.Generator) -> Sample:
         """The sample, changed at random; a click never leaves the square."""
@@ -40,13 +52,13 @@ class Sample:
             image=change.image(self.image.astype(np.float32)),
             labels=None if self.labels is None else change.labels(self.labels),
             point=None if self.point is None else change.point(*self.point),
-        )
+        ).middle()
 
     def _change(self, augment: Augment, rng: np.random.Generator) -> Change:
         """One that keeps the click; none at all where chance finds none, as for a click in a corner."""
         size = self.image.shape[-1]
         for _ in range(DRAWS):
-            change = augment.draw(rng, size)
+            change = augment.draw(rng, size, self.kept)
             if self.point is None or all(-0.5 <= place <= size - 0.5 for place in change.point(*self.point)):
                 return change
         return Change(matrix=np.eye(2, 3))
@@ -54,13 +66,22 @@ class Sample:
 
 def mask_samples(case: Case, recipe: Recipe, size: int, classes: int) -> list[Sample]:
     """The painted planes of a case."""
-    image = read_image(case.image, case.page)
-    masks = read_mask(case, classes)
     frame = Letterbox(case.geometry.plane_shape[1:], size)
-    squares = zip(case.planes, recipe.squares(image, case.planes, size), strict=True)
+    squares = recipe.squares(read_image(case.image, case.page), case.planes, size)
+    return _painted(case, squares, frame, classes)
+
+
+def crop_samples(case: Case, recipe: Recipe, frame: Letterbox, classes: int, kept: int | None = None) -> list[Sample]:
+    """The painted planes of a case within a crop, of which the middle `kept` pixels are to be seen."""
+    squares = recipe.crops(read_image(case.image, case.page), case.planes, frame)
+    return [replace(sample, kept=kept) for sample in _painted(case, squares, frame, classes)]
+
+
+def _painted(case: Case, squares: Iterator[NDArray[np.float32]], frame: Letterbox, classes: int) -> list[Sample]:
+    masks = read_mask(case, classes)
     return [
         Sample(case=case.name, image=square.astype(np.float16), frame=frame, labels=frame.labels(masks[plane]))
-        for plane, square in squares
+        for plane, square in zip(case.planes, squares, strict=True)
     ]
 
 

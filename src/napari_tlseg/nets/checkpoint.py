@@ -55,6 +55,8 @@ class Provenance:
     """Side of the square image it was trained on, pixels."""
     head: Head = "regression"
     """Of a localizer."""
+    focus: Mapping[str, float] | None = None
+    """Of a model that looks at crops: how they are cut (`learn.focus.Focus`); its localizer lies beside it."""
     strength: float = 0.0
     """λ; ∞ is `"inf"` in JSON."""
     solver: str = "stable"

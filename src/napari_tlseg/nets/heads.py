@@ -86,9 +86,9 @@ class HeatmapLocalizer(AnyLocalizer):
 
     A click is a Gaussian on the map, the loss the cross-entropy of the map with it. The point is the mean of the map
     about its peak (a local soft-argmax, which knows fractions of a cell); the doubt is the map's root mean square
-    distance from that point, so that a second peak far away raises it. Unlike a fully connected layer it learns what
-    the target looks like, not where it mostly is (Nibali et al., "Numerical coordinate regression with convolutional
-    neural networks", 2018).
+    distance from that point, beyond that of the Gaussian itself: a second peak far away raises it. Unlike a fully
+    connected layer it learns what the target looks like, not where it mostly is (Nibali et al., "Numerical coordinate
+    regression with convolutional neural networks", 2018).
 
     `decoder` is the light `Pyramid`, or that of a U-Net, which is then pretrained too.
     """
@@ -109,8 +109,8 @@ class HeatmapLocalizer(AnyLocalizer):
         distance = torch.cdist(cells[chances.argmax(1)], cells)
         near = chances * (distance <= 3 * self._sigma)
         point = near @ cells / near.sum(1, keepdim=True)
-        spread = (chances * torch.cdist(point, cells).square()).sum(1, keepdim=True).sqrt()
-        return torch.cat([point, spread], 1)
+        spread = (chances * torch.cdist(point, cells).square()).sum(1, keepdim=True)
+        return torch.cat([point, (spread - 2 * self._sigma**2).clamp(min=0).sqrt()], 1)
 
     def loss(self, output: Tensor, centres: Tensor) -> Tensor:
         """Cross-entropy of the softmax with the Gaussian about each centre, both over all cells of the map."""
