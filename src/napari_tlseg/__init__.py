@@ -22,6 +22,7 @@ _HOMES = {
     "Predict": "engine.jobs",
     "Pretrain": "engine.jobs",
     "Score": "engine.jobs",
+    "Sources": "engine.jobs",
     "UNet": "nets.unet",
     "finetune": "journey",
     "fit": "learn.fit",

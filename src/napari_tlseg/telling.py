@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from napari_tlseg.data.card import LEARNED
 from napari_tlseg.data.run import jsonable
 from napari_tlseg.data.split import FEW
 from napari_tlseg.events import Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
@@ -88,6 +89,9 @@ def finished_lines(event: Finished) -> Iterator[str]:
         yield ENDS[event.reason]
     if "rows" in summary:
         yield from _demo_lines(event)
+    elif "sources" in summary:
+        rows = [source["row"] for source in summary["sources"]]
+        yield from _table(rows) if rows else ["No source is there: pretrain makes one."]
     elif "masks" in summary:
         yield f"{summary['masks']} of {summary['cases']} masks are in {event.out}"
     elif "centres" in summary:
@@ -107,7 +111,6 @@ def finished_lines(event: Finished) -> Iterator[str]:
 
 
 ENDS = {"stopped": "Stopped, as you asked.", "early": "Ended early: no further gain on the validation cases."}
-LEARNED = {"localize": "clicks", "segment": "masks", "hydra": "masks of several datasets"}
 PARTS = {"validation": "validation", "held-out": "held_out"}
 
 

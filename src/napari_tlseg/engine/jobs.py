@@ -277,6 +277,19 @@ class Score(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sources(Job):
+    """List the sources in a folder and those below it: what each was trained on, how, and how good it is."""
+
+    data: Annotated[Positional[Path], arg(metavar="DIR")] = Path(".")
+    """Folder of sources or runs."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.listing import list_sources
+
+        return list_sources(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(Job):
     """The whole journey on phantoms or your own folder: clicks, pretraining, fine-tuning at several λ, a table."""
 
