@@ -1,4 +1,4 @@
-"""One way to make any encoder: the plain U-Net arm of Hu et al., and every one of segmentation-models-pytorch."""
+"""One way to make any encoder: the plain U-Net arm of Hu et al., MAKNet, all of segmentation-models-pytorch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from napari_tlseg.errors import InputError
+from napari_tlseg.nets.maknet import MAKNetBody
 
 Weights = Literal["none", "imagenet"] | Path
 
-PLAIN = "unet"
+PLAIN, MAKNET = "unet", "maknet"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PROBE = 64  # side of the image that an encoder is measured with, pixels
 CLASSIFIER = re.compile(r"(classifier|fc|_fc|head)\.")
@@ -79,6 +80,10 @@ class PlainBody(nn.Module):
         return [*features[:-1], self.dropout(features[-1])]
 
 
+OURS: dict[str, Callable[[int], nn.Module]] = {PLAIN: PlainBody, MAKNET: MAKNetBody}
+"""Bodies by the encoder's name, made for so many channels."""
+
+
 def double_conv(inputs: int, outputs: int) -> nn.Sequential:
     """Two of (3×3 convolution, batch-norm, ReLU)."""
     layers: list[nn.Module] = []
@@ -118,13 +123,13 @@ def encoder_names() -> list[str]:
     """Names that `make_encoder` knows, without the hundreds of `tu-*` (timm) ones."""
     from segmentation_models_pytorch import encoders
 
-    return [PLAIN, *(name for name in encoders.get_encoder_names() if not name.startswith("timm-"))]
+    return [PLAIN, MAKNET, *(name for name in encoders.get_encoder_names() if not name.startswith("timm-"))]
 
 
 def _make_body(name: str, channels: int) -> nn.Module:
     _check_name(name)
-    if name == PLAIN:
-        return PlainBody(channels)
+    if name in OURS:
+        return OURS[name](channels)
     from segmentation_models_pytorch import encoders
 
     try:
@@ -134,7 +139,7 @@ def _make_body(name: str, channels: int) -> nn.Module:
 
 
 def _check_name(name: str) -> None:
-    if name == PLAIN:
+    if name in OURS:
         return
     known = encoder_names()
     if name.startswith("tu-"):
@@ -204,7 +209,7 @@ def _from_hub(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...
 
 
 def _has_imagenet(name: str) -> bool:
-    if name == PLAIN:
+    if name in OURS:
         return False
     if name.startswith("tu-"):
         import timm
