@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "gui"))
 import tyro
 from hands import Hands
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QLineEdit, QPushButton
 
 from napari_tlseg.data.files import write_text
 from napari_tlseg.data.folder import read_dataset
@@ -114,7 +114,7 @@ def through_the_window(settings: Settings, clicked: Path, target: Path, places: 
     wait(lambda: not session.training)
     run = session.run.path
     bench.setCurrentIndex(3)
-    export.set_folder(target / "exports")
+    export.findChild(QLineEdit, "folder").setText(str(target / "exports"))
     press(export, "export")
     wait(lambda: bool(session.runner.tasks))
     wait(lambda: not session.runner.tasks)

@@ -15,6 +15,8 @@ Norm = Literal["target", "source"]
 """Whose batch-norm statistics the encoder uses."""
 Precision = Literal["auto", "float32", "bfloat16"]
 Solver = Literal["stable", "paper"]
+Unreadable = Literal["refuse", "skip"]
+"""What to do about an image file that cannot be opened."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from napari_tlseg.data.case import Dataset
 from napari_tlseg.data.folder import fingerprint, read_dataset, write_clicks
+from napari_tlseg.data.tables import write_painted
 from napari_tlseg.errors import InputError
 
 SHAPE = (6, 8)
@@ -370,3 +371,54 @@ def test_real_folders(
     assert (len(dataset), len(dataset.labelled), len(dataset.clicked)) == (count, masked, clicked)
     assert len(dataset.classes) == classes
     assert len({case.patient for case in dataset}) == (20 if name == "covid_ct_pseudo300" else count)
+
+
+@pytest.fixture
+def damaged(eyes: Path) -> Path:
+    """Of the three photographs, b was not copied to its end; there is something of it in every table."""
+    (eyes / "images" / "b.jpg").write_bytes(b"")
+    (eyes / "clicks.csv").write_text("image,y,x\na.png,1.0,2.0\nb.jpg,2.5,7.0\n")
+    (eyes / "patients.csv").write_text("image,patient\na.png,Ann\nb.jpg,Ann\nc.tif,Bob\n")
+    return eyes
+
+
+def test_an_image_that_cannot_be_opened_is_left_out_where_it_is_asked_for(damaged: Path) -> None:
+    broken = damaged / "images" / "b.jpg"
+    with pytest.raises(InputError, match=r"b\.jpg: is neither PNG nor JPEG"):
+        read_dataset(damaged)
+    dataset = read_dataset(damaged, unreadable="skip")
+    assert names(dataset) == ["a", "c"] and [case.patient for case in dataset] == ["Ann", "Bob"]
+    assert list(dataset.left_out) == [broken]
+    assert dataset.left_out[broken].startswith(f"Left out: {broken}: is neither PNG nor JPEG inside; export it")
+    assert dataset.left_out[broken] in dataset.notes
+    (damaged / "clicks.csv").write_text("image,y,x\nd.jpg,2.5,7.0\n")
+    with pytest.raises(InputError, match=r"line 2: there is no image 'd\.jpg'"):
+        read_dataset(damaged, unreadable="skip")
+
+
+def test_what_is_known_of_an_image_that_is_left_out_stays(damaged: Path) -> None:
+    left_out = read_dataset(damaged, unreadable="skip").left_out
+    write_clicks(damaged, {"c.tif": ()}, left_out)
+    assert (damaged / "clicks.csv").read_text() == "image,y,x\nc.tif,,\nb.jpg,2.5,7.0\n"
+    picture(damaged / "images" / "b.jpg")
+    assert read_dataset(damaged)["b"].click == (2.5, 7.0)
+    volume(damaged / "images" / "d.nii.gz").write_bytes(b"no volume")
+    (damaged / "labelled.csv").write_text("image,z\nd.nii.gz,3\nd.nii.gz,1\n")
+    volume(damaged / "images" / "e.nii.gz")
+    dataset = read_dataset(damaged, unreadable="skip")
+    assert names(dataset) == ["a", "b", "c", "e"]
+    write_painted(damaged, {"e.nii.gz": [2]}, dataset.left_out)
+    assert (damaged / "labelled.csv").read_text() == "image,z\ne.nii.gz,2\nd.nii.gz,3\nd.nii.gz,1\n"
+
+
+def test_clicks_of_a_volume_that_is_left_out_keep_their_z(eyes: Path) -> None:
+    volume(eyes / "images" / "d.nii.gz").write_bytes(b"no volume")
+    (eyes / "clicks.csv").write_text("image,z,y,x\nd.nii.gz,3.0,1.0,2.0\n")
+    write_clicks(eyes, {"a.png": (1.0, 2.0)}, read_dataset(eyes, unreadable="skip").left_out)
+    assert (eyes / "clicks.csv").read_text() == "image,z,y,x\na.png,,1.0,2.0\nd.nii.gz,3.0,1.0,2.0\n"
+
+
+def test_a_folder_of_which_no_image_can_be_opened_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"hello")
+    with pytest.raises(InputError, match=r"none of its images can be read; Left out: .*a\.png: is neither"):
+        read_dataset(tmp_path, unreadable="skip")

@@ -363,3 +363,13 @@ def test_bad_input_in_a_process_of_its_own(name: str, place: Path) -> None:
     command = [sys.executable, "-m", "napari_tlseg.cli", *arguments.split()]
     done = subprocess.run(command, capture_output=True, text=True)
     check(place, done.returncode, done.stdout, done.stderr, needles, before)
+
+
+@pytest.mark.parametrize("words", [PRETRAIN, FINETUNE, PREDICT, SCORE, DEMO])
+def test_an_image_that_cannot_be_opened_is_skipped_where_it_is_asked_for(
+    words: str, place: Path, capsys: Capture
+) -> None:
+    written("eyes/images/eye5.png", "hello")(place)
+    assert main([*words.split(), "--unreadable", "skip"]) == 0
+    out, err = capsys.readouterr()
+    assert "Left out: eyes/images/eye5.png: is neither PNG nor JPEG" in out + err

@@ -319,6 +319,18 @@ def test_a_worker_that_cannot_work_is_told_of_once(
     assert (tmp_path / "log").read_text().startswith("of an earlier day\n")
 
 
+def test_a_log_that_has_become_long_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "COMMAND", (sys.executable, "-c", "raise SystemExit('the end')"))
+    log = tmp_path / "log"
+    for day in ("first", "second", "third"):
+        log.write_text(day + (client_module.LONG - len(day) + (day != "first")) * " ")
+        with Client(log) as client, pytest.raises(WorkerDied):
+            client.greeting.result(30)
+    assert log.read_text() == "the end\n"
+    assert (tmp_path / "log.1").read_text().startswith("third")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "log.1"]
+
+
 ABANDONED = """
 import sys, time
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,8 @@ class Dataset:
     """`fundus`, `ct` (HU), `ct-slices` (8-bit, windowed) or None where nobody said."""
     notes: tuple[str, ...] = ()
     """What was assumed while reading, in sentences for the user."""
+    left_out: Mapping[Path, str] = field(default_factory=dict)
+    """Image files that cannot be opened, and are no case → why, and the way out, in a sentence that is a note too."""
 
     def __len__(self) -> int:
         return len(self.cases)

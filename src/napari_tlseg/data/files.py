@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from napari_tlseg.errors import InputError
+
+PATIENCE = 3.0
+"""Seconds that `locked` waits for another process, which needs some milliseconds."""
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -25,8 +32,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # before it is flushed, as that flushes this too
         _flush(temporary)
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, target)
         with suppress(OSError):  # some network file systems cannot flush a folder; the file itself is safe
             _flush(target.parent)
@@ -40,6 +47,24 @@ def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text atomically, with the newlines that `text` holds."""
     with atomic_path(target) as path:
         path.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among all processes while `path` is read and written anew, by a lock file beside it that stays.
+
+    InputError where another process keeps it for seconds. A folder that is gone is not made again.
+    """
+    path.parent.stat()
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=PATIENCE, poll_interval=0.002)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError("is in use by another program", path, "try again when that has ended") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def writable(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from napari_tlseg.data.formats.dicom import dicom_files, holds_dicom
 from napari_tlseg.data.formats.masks import check_grid
 from napari_tlseg.data.tables import nfc, read_clicks, read_painted, read_patients, write_clicks
 from napari_tlseg.errors import InputError
+from napari_tlseg.options import Unreadable
 
 __all__ = ["fingerprint", "read_dataset", "write_clicks"]
 
@@ -23,24 +24,25 @@ MAX_CLASSES = 32
 """More values than this in a mask are grey levels, not classes."""
 
 
-def read_dataset(folder: Path, masks: str = "masks") -> Dataset:
+def read_dataset(folder: Path, masks: str = "masks", unreadable: Unreadable = "refuse") -> Dataset:
     """The cases of a dataset folder; only headers and tables are read, pixels when asked for.
 
+    An image file that cannot be opened is an InputError, or with `skip` no case, and `left_out` names it.
     `masks` names the folder of the masks. The classes of another one than `masks` are those of its own table in
     dataset.toml, else those of the dataset where they are enough for the values found, else they are numbered.
     """
     if not folder.is_dir():
         raise InputError("there is no such folder", folder, "name a folder of images, or one that holds images/")
     settings = _read_settings(folder)
-    cases = _read_cases(folder, settings.pages)
-    notes: list[str] = []
+    cases, left_out = _read_cases(folder, settings.pages, unreadable)
+    notes = [*left_out.values()]
     if masks != "masks" and not (folder / masks).is_dir():
         raise InputError("there is no such folder", folder / masks, "choose another --masks")
     mask_files = _beside(folder / masks, cases, notes)
     roi_files = _beside(folder / "rois", cases, notes)
-    clicks = read_clicks(folder, cases)
-    patients = read_patients(folder, cases, notes)
-    painted = read_painted(folder, cases)
+    clicks = read_clicks(folder, cases, left_out)
+    patients = read_patients(folder, cases, notes, left_out)
+    painted = read_painted(folder, cases, left_out)
     cases = [
         replace(
             case,
@@ -59,6 +61,7 @@ def read_dataset(folder: Path, masks: str = "masks") -> Dataset:
         classes=_choose_classes(cases, masks, settings, notes),
         modality=settings.modality,
         notes=tuple(notes),
+        left_out=left_out,
     )
 
 
@@ -123,10 +126,25 @@ def _classes(path: Path, table: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _read_cases(folder: Path, pages: bool) -> list[Case]:
+def _read_cases(folder: Path, pages: bool, unreadable: Unreadable) -> tuple[list[Case], dict[Path, str]]:
+    """The cases, and the files that were skipped → why."""
     images = folder / "images" if (folder / "images").is_dir() else folder
-    paths = sorted([*_image_files(images), *_series(images)], key=lambda path: nfc(path.name))
-    cases = [case for path in paths for case in _cases_of(path, pages)]
+    cases: list[Case] = []
+    left_out: dict[Path, str] = {}
+    for path in sorted([*_image_files(images), *_series(images)], key=lambda path: nfc(path.name)):
+        try:
+            cases.extend(_cases_of(path, pages))
+        except InputError as error:
+            if unreadable == "refuse":
+                raise
+            left_out[path] = f"Left out: {error}"
+    _check_cases(images, cases, left_out)
+    return cases, left_out
+
+
+def _check_cases(images: Path, cases: Sequence[Case], left_out: Mapping[Path, str]) -> None:
+    if not cases and left_out:
+        raise InputError("none of its images can be read", images, next(iter(left_out.values())))
     if not cases and holds_dicom(images):
         raise InputError("holds DICOM files, not images", images, "put each series in a folder of its own inside")
     if not cases:
@@ -134,7 +152,6 @@ def _read_cases(folder: Path, pages: bool) -> list[Case]:
     if twice := [name for name, count in Counter(case.name for case in cases).items() if count > 1]:
         files = " and ".join(case.image.name for case in cases if case.name == twice[0])
         raise InputError(f"{files} are both case {twice[0]!r}", images, "rename one of them, and its mask")
-    return cases
 
 
 def _cases_of(path: Path, pages: bool) -> Iterator[Case]:

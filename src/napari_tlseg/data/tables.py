@@ -7,7 +7,7 @@ import io
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from napari_tlseg.errors import InputError
 CLICKS = ("image", "y", "x")
 CLICKS_3D = ("image", "z", "y", "x")
 DOUBT = "doubt"
+PAINTED = ("image", "z")
 T = TypeVar("T")
 
 
@@ -46,6 +47,10 @@ class Row:
         if not math.isfinite(value):
             raise self.error(f"{column} is {self[column]!r}, expected a number like 140.8")
         return value
+
+    def numbers(self, *columns: str) -> tuple[float, ...]:
+        """Of the columns that there are, without the empty ones."""
+        return tuple(self.number(column) for column in columns if self.cells.get(column))
 
 
 def read_rows(path: Path, *headers: Sequence[str]) -> list[Row]:
@@ -80,15 +85,20 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def write_clicks(folder: Path, clicks: Mapping[str, tuple[float, ...]]) -> None:
-    """Replace clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, `()` for no target visible."""
+def write_clicks(folder: Path, clicks: Mapping[str, tuple[float, ...]], left_out: Iterable[Path] = ()) -> None:
+    """Replace clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, `()` for no target visible.
+
+    Of image files that are left out of the dataset, what the tables say stays.
+    """
     _require_writable(folder, "the clicks")
-    write_points(folder / "clicks.csv", clicks)
+    path = folder / "clicks.csv"
+    kept = {row["image"]: row.numbers("z", "y", "x") for row in _rows_of(path, left_out, CLICKS, CLICKS_3D)}
+    write_points(path, {**clicks, **kept})
 
 
-def read_clicks(folder: Path, cases: Iterable[Case]) -> dict[str, tuple[float, ...]]:
+def read_clicks(folder: Path, cases: Iterable[Case], left_out: Iterable[Path] = ()) -> dict[str, tuple[float, ...]]:
     """Case name → click, from clicks.csv."""
-    return read_points(folder / "clicks.csv", cases, guesses=False)
+    return read_points(folder / "clicks.csv", cases, left_out, guesses=False)
 
 
 def write_points(
@@ -107,26 +117,27 @@ def write_points(
     write_rows(path, header, rows)
 
 
-def read_points(path: Path, cases: Iterable[Case], guesses: bool = True) -> dict[str, tuple[float, ...]]:
+def read_points(
+    path: Path, cases: Iterable[Case], left_out: Iterable[Path] = (), *, guesses: bool = True
+) -> dict[str, tuple[float, ...]]:
     """Case name → point, from what `write_points` wrote; empty where there is no file.
 
     Without `guesses` a table with a column of doubts is refused.
     """
     by_key = {case.key: case for case in cases}
     points: dict[str, tuple[float, ...]] = {}
-    for row in _point_rows(path, guesses):
-        case = _known(row, by_key)
+    for row, case in _rows_with(_point_rows(path, guesses), by_key, left_out):
         if case.name in points:
             raise row.error(f"{row['image']} appears twice", "keep one target per image")
         points[case.name] = _point(row, case)
     return points
 
 
-def read_doubts(path: Path, cases: Iterable[Case]) -> dict[str, float]:
+def read_doubts(path: Path, cases: Iterable[Case], left_out: Iterable[Path] = ()) -> dict[str, float]:
     """Case name → doubt in pixels of the image, of the guesses that have one."""
     by_key = {case.key: case for case in cases}
     rows = [row for row in _point_rows(path, guesses=True) if row.cells.get(DOUBT)]
-    return {_known(row, by_key).name: row.number(DOUBT) for row in rows}
+    return {case.name: row.number(DOUBT) for row, case in _rows_with(rows, by_key, left_out)}
 
 
 def _point_rows(path: Path, guesses: bool) -> list[Row]:
@@ -149,7 +160,7 @@ def _point(row: Row, case: Case) -> tuple[float, ...]:
     return point
 
 
-def read_patients(folder: Path, cases: list[Case], notes: list[str]) -> dict[str, str]:
+def read_patients(folder: Path, cases: list[Case], notes: list[str], left_out: Iterable[Path] = ()) -> dict[str, str]:
     """Case name → patient; a row may name a page or the whole file."""
     if not (folder / "patients.csv").exists():
         notes.append("There is no patients.csv: every image counts as a patient of its own.")
@@ -158,10 +169,10 @@ def read_patients(folder: Path, cases: list[Case], notes: list[str]) -> dict[str
         for key in {case.key, nfc(case.image.name)}:
             groups[key].append(case)
     patients: dict[str, str] = {}
-    for row in read_rows(folder / "patients.csv", ("image", "patient")):
+    for row, group in _rows_with(read_rows(folder / "patients.csv", ("image", "patient")), groups, left_out):
         if not row["patient"]:
             raise row.error(f"{row['image']} has no patient", "expected image,patient")
-        for case in _known(row, groups):
+        for case in group:
             if case.name in patients:
                 raise row.error(f"{row['image']} appears twice", "delete one of the lines")
             patients[case.name] = row["patient"]
@@ -170,12 +181,11 @@ def read_patients(folder: Path, cases: list[Case], notes: list[str]) -> dict[str
     return patients
 
 
-def read_painted(folder: Path, cases: Iterable[Case]) -> dict[str, tuple[int, ...]]:
+def read_painted(folder: Path, cases: Iterable[Case], left_out: Iterable[Path] = ()) -> dict[str, tuple[int, ...]]:
     """Case name → planes that are fully painted."""
     by_key = {case.key: case for case in cases}
     painted: dict[str, set[int]] = defaultdict(set)
-    for row in read_rows(folder / "labelled.csv", ("image", "z")):
-        case = _known(row, by_key)
+    for row, case in _rows_with(read_rows(folder / "labelled.csv", PAINTED), by_key, left_out):
         count = case.geometry.plane_shape[0]
         if len(case.geometry.shape) == 2:
             raise row.error(f"{row['image']} is no volume and has no slices", "delete the line")
@@ -189,7 +199,7 @@ def read_painted(folder: Path, cases: Iterable[Case]) -> dict[str, tuple[int, ..
     return {name: tuple(sorted(planes)) for name, planes in painted.items()}
 
 
-def write_painted(folder: Path, painted: Mapping[str, Iterable[int]]) -> None:
+def write_painted(folder: Path, painted: Mapping[str, Iterable[int]], left_out: Iterable[Path] = ()) -> None:
     """Replace labelled.csv: `Case.key` → the slices that are fully painted, as `Geometry.stored_plane` counts them.
 
     A volume without any is refused: one that the table does not name counts as painted throughout.
@@ -199,8 +209,9 @@ def write_painted(folder: Path, painted: Mapping[str, Iterable[int]]) -> None:
     if nothing := next((name for name, stored in slices.items() if not stored), ""):
         reason = f"without a painted slice of {nothing}, all of its slices would count as painted"
         raise InputError(reason, folder / "labelled.csv", "mark a slice as painted, or delete the mask")
-    rows = [(name, z) for name, stored in slices.items() for z in stored]
-    write_rows(folder / "labelled.csv", ("image", "z"), rows)
+    rows = [(name, str(z)) for name, stored in slices.items() for z in stored]
+    kept = [(row["image"], row["z"]) for row in _rows_of(folder / "labelled.csv", left_out, PAINTED)]
+    write_rows(folder / "labelled.csv", PAINTED, [*rows, *kept])
 
 
 def extent(geometry: Geometry) -> str:
@@ -228,10 +239,25 @@ def _row(path: Path, line: int, header: list[str], cells: list[str]) -> Row:
     return Row(path, line, dict(zip(header, [nfc(name), *(value.strip() for value in values)], strict=True)))
 
 
-def _known(row: Row, images: Mapping[str, T]) -> T:
-    if row["image"] not in images:
-        raise row.error(f"there is no image {row['image']!r}", f"expected a file name like {next(iter(images))!r}")
-    return images[row["image"]]
+def _rows_with(rows: Iterable[Row], images: Mapping[str, T], left_out: Iterable[Path]) -> Iterator[tuple[Row, T]]:
+    """Each row with what it speaks of; those of left out files are passed over."""
+    names = {nfc(path.name) for path in left_out}
+    for row in rows:
+        if row["image"] in images:
+            yield row, images[row["image"]]
+        elif not _speaks_of(row, names):
+            raise row.error(f"there is no image {row['image']!r}", f"expected a file name like {next(iter(images))!r}")
+
+
+def _rows_of(path: Path, left_out: Iterable[Path], *headers: Sequence[str]) -> list[Row]:
+    """Those of left out files."""
+    names = {nfc(path.name) for path in left_out}
+    return [row for row in read_rows(path, *headers) if _speaks_of(row, names)] if names else []
+
+
+def _speaks_of(row: Row, files: Container[str]) -> bool:
+    """Of one of these files, or of a page of it."""
+    return row["image"] in files or row["image"].rpartition("#")[0] in files
 
 
 def _shortest(number: float) -> str:

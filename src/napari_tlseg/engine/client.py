@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -39,6 +40,7 @@ PATIENCE = 6.0
 """Seconds that a closing worker has to save what it learned; it takes up to 5 itself."""
 KILLED = -9  # on POSIX, also by a system that runs out of memory
 LAST_WORDS = 4000  # characters of the log
+LONG = 1 << 20  # bytes of a log, which is then begun anew
 
 
 class WorkerDied(RuntimeError):
@@ -201,6 +203,7 @@ class _Worker:
 
     def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
+        begin_anew(self._log)
         with self._log.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
@@ -305,6 +308,13 @@ class _Worker:
                 log.seek(self._log_start)
                 return log.read().decode(errors="replace")[-LAST_WORDS:]
         return ""
+
+
+def begin_anew(log: Path, long: int = LONG) -> None:
+    """Put a log that has become long aside, in place of the one before: there are never more than two."""
+    with suppress(OSError):  # there is none, or Windows keeps it in place for another window
+        if log.stat().st_size > long:
+            os.replace(log, log.with_name(f"{log.name}.1"))
 
 
 def call(callback: Callable[[Any], object], argument: object) -> None:

@@ -40,7 +40,7 @@ def demo(job: Demo, control: Control) -> Iterator[Event]:
         yield Noted(text=f"Drawing {PHANTOMS} phantom fundus photographs with clicks and masks into {data}")
         write_text(data / DRAWN, "Drawn by napari-tlseg demo, which will draw it anew.\n")
         write_fundus(data, PHANTOMS, seed=job.seed)
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, unreadable=job.unreadable)
     labels = _count_labels(dataset, job.seed)
     rows: list[dict[str, Any]] = []
     reason: Reason = "done"
@@ -77,6 +77,7 @@ def _journey(
     """Pretrain, then fine-tune and predict at each λ; a row each into `rows`."""
     data = dataset.folder
     shared: dict[str, Any] = {"seed": job.seed, "device": job.device, "precision": job.precision, "overwrite": True}
+    shared["unreadable"] = job.unreadable
     training = {**shared, "size": job.size}
     source = job.out / "clicks.safetensors"
     yield Noted(text=f"Pretraining an encoder on {len(dataset.clicked)} clicks")

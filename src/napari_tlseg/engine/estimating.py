@@ -56,7 +56,8 @@ class _Trial:
 
 def estimate(job: Estimate, control: Control) -> Iterator[Event]:
     """Build the network, take a few steps and one look, and multiply; what the training would refuse is refused."""
-    return guarded(_estimate(job.of, control), job.of.relief)
+    training = replace(job.of, unreadable=job.unreadable)
+    return guarded(_estimate(training, control), training.relief)
 
 
 def _estimate(job: Pretrain | Finetune, control: Control) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
-from napari_tlseg.options import Format, Head, Loss, Norm, Precision, Solver, Transfer
+from napari_tlseg.options import Format, Head, Loss, Norm, Precision, Solver, Transfer, Unreadable
 
 Task = Literal["localize", "segment"]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
@@ -42,6 +42,8 @@ class Job(ABC):
     """auto (a GPU where there is one), cpu, cuda, cuda:1 or mps."""
     precision: Precision = "auto"
     """Number format of the convolutions; auto takes bfloat16 where the hardware is faster with it."""
+    unreadable: Unreadable = "refuse"
+    """An image file that cannot be opened: refuse the folder, or skip the file and say so."""
     relief: ClassVar[str] = "close other programs, or add --device cpu"
     """What to do where the memory is full."""
 

@@ -27,10 +27,10 @@ def locate(job: Locate, control: Control) -> Iterator[Event]:
     """Guess the centre in every image, and write the table; after a stop, with the centres found so far."""
     _refuse_clicks(job)
     require_free(job.out, job.overwrite)
-    dataset = read_dataset(job.data)
+    dataset = read_dataset(job.data, unreadable=job.unreadable)
     locator = load_locator(job.model, job.device, job.precision)
     height, notes = usual_height(dataset)
-    yield from noted(notes)
+    yield from noted((*dataset.left_out.values(), *notes))
     yield Started(stage="locate", total=len(dataset))
     places: dict[str, Place] = {}
     for start in range(0, len(dataset), BATCH):

@@ -20,7 +20,7 @@ from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.predict import Found, Segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet
-from napari_tlseg.options import Format
+from napari_tlseg.options import Format, Unreadable
 
 CARD = "model.json"
 """Beside the masks: what the model is that made them, and which cases it was trained on."""
@@ -125,7 +125,7 @@ def _cases(job: Predict) -> tuple[list[Case], tuple[str, ...]]:
     """Those of the job's data that it names, and what is to be said of the folders."""
     if not job.data:
         raise InputError("no image was named", remedy="name a dataset folder or image files")
-    found, notes = zip(*map(_cases_of, job.data), strict=True)
+    found, notes = zip(*(_cases_of(path, job.unreadable) for path in job.data), strict=True)
     cases = [case for some in found for case in some]
     names = [case.name for case in cases]
     if unknown := next((name for name in job.cases if name not in names), None):
@@ -136,11 +136,11 @@ def _cases(job: Predict) -> tuple[list[Case], tuple[str, ...]]:
     return chosen, tuple(note for some in notes for note in some)
 
 
-def _cases_of(path: Path) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+def _cases_of(path: Path, unreadable: Unreadable) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     if not path.exists():
         raise InputError("does not exist", path, "name a dataset folder or image files")
     if path.is_dir():
-        dataset = read_dataset(path)
+        dataset = read_dataset(path, unreadable=unreadable)
         return dataset.cases, dataset.notes
     return (Case(name=case_name(path), image=path, geometry=read_geometry(path)),), ()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,7 @@ def gather(
 
     `recipe_name` and `size` are those of a source: its encoder learned on images prepared so.
     """
-    dataset = read_dataset(folder, job.masks)
+    dataset = read_dataset(folder, job.masks, job.unreadable)
     known = read_split(dataset.folder)
     split = Split(parts=assign(dataset, job.seed, job.held_out, known=known), held_out=job.held_out)
     parts = choose(dataset, split, job.labels, annotation, job.seed)
@@ -227,6 +227,6 @@ def require_writable(folder: Path) -> None:
         raise InputError("cannot be written to", folder, "choose a place you may write to")
 
 
-def noted(notes: tuple[str, ...]) -> Iterator[Noted]:
+def noted(notes: Iterable[str]) -> Iterator[Noted]:
     """One event per sentence."""
     return (Noted(text=text) for text in notes)

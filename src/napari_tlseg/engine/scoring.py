@@ -17,7 +17,7 @@ from napari_tlseg.data.run import RunFolder, write_scores
 from napari_tlseg.data.split import Part, read_split
 from napari_tlseg.engine import jobs
 from napari_tlseg.engine.predicting import CARD, keep_mask, load_run, segment
-from napari_tlseg.engine.running import Material, Stopped, require_free
+from napari_tlseg.engine.running import Material, Stopped, noted, require_free
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Started, Visited
 from napari_tlseg.learn.metrics import Score, score_case, summarize
@@ -114,7 +114,8 @@ def score(job: jobs.Score, control: Control) -> Iterator[Event]:
         require_free(job.out, job.overwrite)
     if not job.predictions.is_dir():
         raise InputError("there is no such folder", job.predictions, "name the folder that predict wrote")
-    dataset = read_dataset(job.data, job.masks)
+    dataset = read_dataset(job.data, job.masks, job.unreadable)
+    yield from noted(dataset.left_out.values())
     if not dataset.labelled:
         raise InputError("has no masks", dataset.folder, "scoring needs true masks")
     pairs = [(case, path) for case in dataset.labelled if (path := _prediction(job.predictions, case)) is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
@@ -108,6 +109,7 @@ class Runner(QObject):
 
         The user is told of a failure, unless it goes `quietly` and whoever submitted says it.
         """
+        job = replace(job, unreadable="skip")  # as the folder was read that is open
         if not self.alive:
             self.start()
         for other in self.tasks:

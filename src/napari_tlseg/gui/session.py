@@ -102,13 +102,13 @@ class Session(QObject):
     def open(self, folder: Path) -> None:
         """Read a dataset folder, and show its first case that is not clicked; what cannot be read is said."""
         folder = folder.absolute()
-        self.reader.run(lambda: read_dataset(folder), self._take)
+        self.reader.run(lambda: read_dataset(folder, unreadable="skip"), self._take)
 
     def reload(self) -> None:
         """Read the open folder anew, as a mask was added; the case shown stays."""
         if self.dataset is not None:
             folder = self.dataset.folder
-            self.reader.run(lambda: read_dataset(folder), self._renew)
+            self.reader.run(lambda: read_dataset(folder, unreadable="skip"), self._renew)
 
     def show(self, case: Case) -> None:
         """Put a case on the canvas: at once where it was read ahead, else as soon as it is read."""
@@ -177,7 +177,7 @@ class Session(QObject):
         if not writable(dataset.folder):
             self.project_wanted.emit(dataset.folder)
             return
-        self.clicks = Clicks(dataset.folder, dataset.cases)
+        self.clicks = Clicks(dataset)
         self.painter.leave()
         self.canvas.clear()
         self.images.forget()
@@ -187,6 +187,8 @@ class Session(QObject):
         self.runs_changed.emit()
         first = next((case for case in dataset if self.clicks[case] is None), dataset.cases[0])
         self.show(first)
+        if dataset.left_out:
+            complain(_left_out(dataset))
 
     def _renew(self, dataset: Dataset) -> None:
         if self.dataset is None or self.dataset.folder != dataset.folder:
@@ -246,3 +248,9 @@ class Session(QObject):
     def _place(self, case: Case) -> int:
         cases = self.dataset.cases if self.dataset is not None else ()
         return next((index for index, each in enumerate(cases) if each.name == case.name), 0)
+
+
+def _left_out(dataset: Dataset) -> str:
+    """Which images are not among the cases, and the way out."""
+    first, *others = dataset.left_out.values()
+    return first + (f"; {len(others)} more are left out too, see 'What was assumed'" if others else "")

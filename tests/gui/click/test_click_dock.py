@@ -412,6 +412,44 @@ def test_an_image_that_cannot_be_read_is_passed_over(user: User, eyes: Path) -> 
     assert user.dock.findChild(QListWidget).item(2).text() == "○ eye2"
 
 
+def test_images_that_cannot_be_opened_are_named_and_left_out(user: User, eyes: Path) -> None:
+    write_clicks(eyes, {"eye1.png": (12.0, 22.0)})
+    content = (eyes / "images" / "eye1.png").read_bytes()
+    (eyes / "images" / "eye1.png").write_bytes(b"")
+    user.open(eyes)
+    [said] = user.told
+    assert said.startswith(f"Left out: {eyes / 'images' / 'eye1.png'}: is neither PNG nor JPEG inside; export it again")
+    assert [case.name for case in user.dock.session.dataset or ()] == ["eye0", "eye2", "eye3"]
+    assert said in user.dock._notes.text()
+    user.click(10, 20)
+    assert user.table == {"eye0.png": near(10, 20), "eye1.png": near(12, 22)}, "what was clicked in it stays"
+    job = user.dock.session.runner.submit(Locate(data=eyes, model=eyes / "m", out=eyes / "o.csv")).job
+    assert job.unreadable == "skip", "a job reads the folder as the window did"
+
+    (eyes / "images" / "eye1.png").write_bytes(content)
+    (eyes / "images" / "eye2.png").write_bytes(b"no picture")
+    (eyes / "images" / "eye3.png").write_bytes(b"")
+    user.open(write_eyes(eyes.parent / "other", count=2))
+    user.open(eyes)
+    [said] = user.told
+    assert "eye2.png" in said and "1 more are left out" in said
+    assert [case.name for case in user.dock.session.dataset or ()] == ["eye0", "eye1"]
+    assert user.dock.session.clicks is not None and len(user.dock.session.clicks) == 2
+
+
+def test_a_project_of_a_folder_with_such_an_image_leaves_it_out_too(user: User, eyes: Path, tmp_path: Path) -> None:
+    write_clicks(eyes, {"eye0.png": (12.0, 22.0)})
+    (eyes / "images" / "eye0.png").write_bytes(b"")
+    eyes.chmod(0o555)
+    answers = [str(eyes), str(tmp_path / "project")]
+    user._patch.setattr(QFileDialog, "getExistingDirectory", lambda *_: answers.pop(0))
+    user.push("Open folder …")
+    user.sees("eye1")
+    assert user.folder == tmp_path / "project" and "eye0.png" in user.told[-1]
+    user.click(10, 20)
+    assert user.table == {"eye1.png": near(10, 20), "eye0.png": near(12, 22)}
+
+
 @pytest.mark.parametrize("deleted", ["target centre", "eye0", "both"])
 def test_layers_of_ours_that_the_user_deletes_come_back(user: User, eyes: Path, deleted: str) -> None:
     user.open(eyes)

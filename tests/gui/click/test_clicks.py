@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_tlseg.data import files
 from napari_tlseg.data.folder import read_dataset, write_clicks
 from napari_tlseg.errors import InputError
 from napari_tlseg.gui.click.clicks import Clicks
@@ -25,7 +26,7 @@ def eyes(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path) -> Clicks:
-    return Clicks(folder, read_dataset(folder).cases)
+    return Clicks(read_dataset(folder))
 
 
 def table(folder: Path) -> dict[str, list[str]]:
@@ -106,6 +107,51 @@ def test_what_another_program_wrote_is_kept(eyes: Path) -> None:
     assert table(eyes) == {"eye0.png": ["7.0", "7.0"], "eye1.png": ["9.0", "9.0"]}
 
 
+def test_two_that_click_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    folder = write_eyes(tmp_path / "eyes", count=60)
+    (folder / "clicks.csv").unlink()
+    code = """
+import sys
+from pathlib import Path
+from napari_tlseg.data import files
+from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.gui.click.clicks import Clicks
+dataset = read_dataset(Path(sys.argv[1]))
+clicks = Clicks(dataset)
+print("ready", flush=True)
+sys.stdin.readline()
+for case in dataset.cases[int(sys.argv[2]) :: 2]:
+    clicks.set(case, (1.0, 2.0))
+"""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(folder), str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    for each in both:
+        assert each.stdout is not None and each.stdout.readline() == "ready\n"
+    for each in both:
+        assert each.stdin is not None
+        each.stdin.close()  # go
+    for each in both:
+        with each:
+            assert each.wait() == 0
+    assert len(table(folder)) == 60
+
+
+def test_a_table_that_another_program_keeps_is_said(eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    clicks, cases = opened(eyes), read_dataset(eyes).cases
+    with files.locked(eyes / "clicks.csv"), pytest.raises(InputError, match="in use by another program; try again"):
+        clicks.set(cases[0], (1.0, 2.0))
+    clicks.set(cases[0], (3.0, 4.0))
+    assert table(eyes) == {"eye0.png": ["3.0", "4.0"]}
+
+
 def test_undo_leaves_what_someone_else_clicked_since(eyes: Path) -> None:
     clicks, cases = opened(eyes), read_dataset(eyes).cases
     clicks.set(cases[0], (1.0, 2.0))
@@ -163,11 +209,12 @@ def test_a_killed_process_loses_no_click(eyes: Path) -> None:
     code = f"""
 from itertools import count
 from pathlib import Path
+from napari_tlseg.data import files
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.gui.click.clicks import Clicks
 folder = Path({str(eyes)!r})
-cases = read_dataset(folder).cases
-clicks = Clicks(folder, cases)
+dataset = read_dataset(folder)
+clicks, cases = Clicks(dataset), dataset.cases
 for number in count():
     clicks.set(cases[number % 4], (float(number % 40), 7.0))
     print(number, flush=True)

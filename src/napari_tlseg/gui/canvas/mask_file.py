@@ -24,6 +24,7 @@ class MaskFile:
     def __init__(self, case: Case, dataset: Dataset) -> None:
         self.case = case
         self._cases, self._folder, self._classes = dataset.cases, dataset.folder, len(dataset.classes)
+        self._left_out = dataset.left_out
         self._labels: Labels | None = None
         self._painted: frozenset[int] = frozenset()
 
@@ -40,7 +41,7 @@ class MaskFile:
                 self._labels = np.zeros(self.case.geometry.plane_shape, np.uint8)
             else:
                 self._labels = np.array(read_mask(self.case, self._classes, path), order="C")
-                listed = read_painted(self._folder, self._cases).get(self.case.name) if self.volume else None
+                listed = self._listed().get(self.case.name) if self.volume else None
                 self._painted = frozenset(range(len(self._labels)) if listed is None else listed)
         return self._labels.copy(), self._painted
 
@@ -67,7 +68,7 @@ class MaskFile:
 
     def _list_planes(self) -> bool:
         """Whether labelled.csv is to be written for it, and was."""
-        listed = read_painted(self._folder, self._cases)
+        listed = self._listed()
         planes = tuple(sorted(self._painted))
         if listed.get(self.case.name) == planes:
             return False
@@ -76,8 +77,12 @@ class MaskFile:
         write_painted(
             self._folder,
             {case.key: [case.geometry.stored_plane(plane) for plane in painted] for case, painted in known},
+            self._left_out,
         )
         return True
+
+    def _listed(self) -> dict[str, tuple[int, ...]]:
+        return read_painted(self._folder, self._cases, self._left_out)
 
     @property
     def _shared(self) -> Path | None:

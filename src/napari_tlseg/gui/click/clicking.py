@@ -212,7 +212,7 @@ class Clicking(QObject):
     def _read_proposals(self) -> None:
         dataset = self.session.dataset
         if dataset is not None:
-            found = read_points(_proposals_of(dataset.folder), dataset.cases)
+            found = read_points(_proposals_of(dataset.folder), dataset.cases, dataset.left_out)
             self._proposals = {name: point for name, point in found.items() if point}
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from napari_tlseg.data.case import Case
+from napari_tlseg.data.case import Case, Dataset
+from napari_tlseg.data.files import locked
 from napari_tlseg.data.tables import read_clicks, write_clicks
 
 Point = tuple[float, ...]
@@ -32,9 +33,10 @@ class Clicks:
     change, so that nobody's clicks are lost.
     """
 
-    def __init__(self, folder: Path, cases: Sequence[Case]) -> None:
-        self._folder, self._cases = folder, cases
-        self._places = {case.name: place for place, case in enumerate(cases)}
+    def __init__(self, dataset: Dataset) -> None:
+        self._folder, self._cases, self._left_out = dataset.folder, dataset.cases, dataset.left_out
+        self._table = dataset.folder / "clicks.csv"
+        self._places = {case.name: place for place, case in enumerate(dataset)}
         self._points: dict[str, Point] = {}
         self._undo: list[Change] = []
         self._redo: list[Change] = []
@@ -58,9 +60,9 @@ class Clicks:
         """Click, or with `()` say that there is no target, or with None take it back; InputError or OSError where it
         cannot be written.
         """
-        self._refresh()
-        change = Change(case, self[case], point)
-        self._write(case, point)
+        with self._alone():
+            change = Change(case, self[case], point)
+            self._write(case, point)
         self._undo.append(change)
         self._redo.clear()
         now = time.monotonic()
@@ -94,32 +96,40 @@ class Clicks:
         return next((case for case in order if self[case] is None and case.name not in besides), None)
 
     def _move(self, origin: list[Change], target: list[Change], *, back: bool) -> Case | None:
-        self._refresh()
-        while origin:
-            change = origin[-1]
-            left, wanted = (change.after, change.before) if back else (change.before, change.after)
-            if self[change.case] == left:
-                self._write(change.case, wanted)
-                target.append(origin.pop())
-                return change.case
-            origin.pop()  # someone else has clicked there since
+        with self._alone():
+            while origin:
+                change = origin[-1]
+                left, wanted = (change.after, change.before) if back else (change.before, change.after)
+                if self[change.case] == left:
+                    self._write(change.case, wanted)
+                    target.append(origin.pop())
+                    return change.case
+                origin.pop()  # someone else has clicked there since
         return None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """With what someone else wrote taken over, and nobody else writing until this is through."""
+        with locked(self._table):
+            self._refresh()
+            yield
 
     def _write(self, case: Case, point: Point | None) -> None:
         points = {**self._points, case.name: point}
         kept = {name: value for name, value in points.items() if value is not None}
-        write_clicks(self._folder, {each.key: kept[each.name] for each in self._cases if each.name in kept})
+        table = {each.key: kept[each.name] for each in self._cases if each.name in kept}
+        write_clicks(self._folder, table, self._left_out)
         self._points, self._seen = kept, self._stamp()
 
     def _refresh(self) -> None:
         """Take over what someone else wrote."""
         if (stamp := self._stamp()) != self._seen:
-            self._points, self._seen = read_clicks(self._folder, self._cases), stamp
+            self._points, self._seen = read_clicks(self._folder, self._cases, self._left_out), stamp
 
     def _stamp(self) -> tuple[int, ...] | None:
         """Changes whenever the table is replaced or written to."""
         try:
-            found = (self._folder / "clicks.csv").stat()
+            found = self._table.stat()
         except FileNotFoundError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino

@@ -177,8 +177,10 @@ class ClickDock(QWidget):
                 item.setText(text)
         pace = f" · {clicks.pace:.0f} per minute" if clicks.pace else ""
         self._count.setText(f"{len(clicks)} of {len(dataset)} looked at{pace} · saved")
+        self._bar.setUpdatesEnabled(False)  # or each of these draws it at once, before the next image is shown
         self._bar.setMaximum(len(dataset))
         self._bar.setValue(len(clicks))
+        self._bar.setUpdatesEnabled(True)
 
     def _line(self, case: Case) -> str:
         point = self.session.clicks[case] if self.session.clicks is not None else None
