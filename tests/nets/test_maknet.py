@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,7 +81,7 @@ def test_a_dense_block_gives_each_layer_all_that_came_before() -> None:
         layer.register_forward_pre_hook(lambda _layer, given: seen.append(given[0]))
     x = torch.randn(1, 12, 8, 8)
     assert block(x).shape == (1, 20, 8, 8)
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in itertools.pairwise(seen):
         assert torch.equal(later[:, : earlier.shape[1]], earlier)
 
 

@@ -1,7 +1,8 @@
 """MAKNet: dense blocks of mixed asymmetric kernels, with attention (Virk and Bathula).
 
-What their description leaves open is settled here: kernels of 3, four stages of 3, 3, 6 and 6 mixed convolutions, widths
-for the 4.5 million parameters that they name for a classifier of 171 labels, and MixPool as the mean of maximum and average.
+What their description leaves open is settled here: kernels of 3, four stages of 3, 3, 6 and 6 mixed convolutions,
+widths for the 4.5 million parameters that they name for a classifier of 171 labels, and MixPool as the mean of maximum
+and average.
 
 References
 ----------
@@ -24,7 +25,7 @@ REDUCTION = 16
 
 
 class MAKNetBody(nn.Module):
-    """Image (B, C, Y, X) to features at strides 1, 2, 4, 8 and 16: a stem, then per stage MixPool, dense block, CBAM."""
+    """Image (B, C, Y, X) to features at strides 1, 2, 4, 8, 16: a stem, then per stage MixPool, dense block, CBAM."""
 
     def __init__(self, in_channels: int, dropout: float = 0.2) -> None:
         super().__init__()
