@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, groupby
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin make every other program wait
 
@@ -24,6 +24,7 @@ from napari_tlseg.engine.jobs import Job as AnyJob
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
 from napari_tlseg.journey import interruptible
+from napari_tlseg.studies.jobs import LambdaPath
 from napari_tlseg.telling import Teller, tell_json
 
 Job = TypeVar("Job", bound=AnyJob)
@@ -60,13 +61,14 @@ Commands = (
     Annotated[Command[Demo], subcommand("demo", description=Demo.__doc__)]
     | Annotated[Command[Pretrain], subcommand("pretrain", description=Pretrain.__doc__)]
     | Annotated[Command[Finetune], subcommand("finetune", description=Finetune.__doc__)]
+    | Annotated[Command[LambdaPath], subcommand("path", description=LambdaPath.__doc__)]
     | Annotated[Command[Predict], subcommand("predict", description=Predict.__doc__)]
     | Annotated[Command[Locate], subcommand("locate", description=Locate.__doc__)]
     | Annotated[Command[Score], subcommand("score", description=Score.__doc__)]
     | Annotated[Command[Sources], subcommand("sources", description=Sources.__doc__)]
     | Annotated[Launch, subcommand("launch", description=Launch.__doc__)]
 )
-NAMES = {each.__name__.lower() for each in (Demo, Pretrain, Finetune, Predict, Locate, Score, Sources, Launch)}
+NAMES = {get_args(each)[1].name for each in get_args(Commands)}
 INSTALL = "pip install 'napari-tlseg[all]' brings what a window needs"
 
 

@@ -51,6 +51,19 @@ class Evaluated:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reached:
+    """A λ of a path is trained."""
+
+    strength: float | None
+    """None without a source."""
+    drift: float | None = None
+    drifts: tuple[float, ...] = ()
+    """Of each stage of the encoder, finest first."""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    """Of the validation cases on their native grid: dice_mean, dice_sd, precision_mean, scored …"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Visited:
     """One case of the stage is through: read, predicted, or scored."""
 
@@ -69,7 +82,7 @@ class Finished:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Noted | Stepped | Evaluated | Visited | Finished
+Event = Started | Noted | Stepped | Evaluated | Reached | Visited | Finished
 
 
 @dataclass(kw_only=True)

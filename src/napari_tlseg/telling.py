@@ -100,6 +100,10 @@ def finished_lines(event: Finished) -> Iterator[str]:
         learned = LEARNED[summary["task"]]
         yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"
         yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
+    elif "path" in summary:
+        yield from _table([_path_row(stage) for stage in summary["path"]])
+        yield f"The models are in {event.out}; its own is that at λ = {_number(summary['lambda'])}"
+        yield f"  held-out: {_scored(summary, event.reason)}"
     elif "lambda" in summary:
         yield f"Trained {_counted(summary['steps'], 'step')} {_origin(summary)}. The model is in {event.out}"
         yield f"  validation: {_scored(summary['validation'], event.reason, 'counted all the same')}"
@@ -127,6 +131,12 @@ def _origin(summary: Mapping[str, Any]) -> str:
         return "from scratch"
     moved = f"its encoder moved by {summary['drift']:.1%} (drift {summary['drift']:.3g})"
     return f"from {summary['source']} at λ = {_number(summary['lambda'])}; {moved}"
+
+
+def _path_row(stage: Mapping[str, Any]) -> dict[str, Any]:
+    scores = stage["scores"]
+    row = {"λ": stage["strength"], "drift": stage["drift"], "validation Dice": scores["dice_mean"]}
+    return row | {"± SD": scores["dice_sd"], "precision": scores["precision_mean"], "cases": scores["scored"]}
 
 
 def _place(part: str) -> tuple[bool, str]:

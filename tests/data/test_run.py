@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_tlseg.data.run import RunFolder, is_run, jsonable, read_summary
+from napari_tlseg.data.run import RunFolder, is_run, jsonable, read_summary, write_scores
 from napari_tlseg.errors import InputError
 
 
@@ -35,7 +35,9 @@ def test_a_run_writes_its_records(tmp_path: Path) -> None:
     run.write_job({"job": "finetune", "lambda": math.inf, "data": Path("eyes")})
     run.append_event({"step": 1, "loss": 0.5, "mask": np.zeros((4, 4))})
     run.append_event({"step": 2, "loss": math.nan})
-    run.write_scores([{"case": "a", "part": "held-out", "class": "disc", "dice": 0.5}, {"case": "b", "hd95": math.nan}])
+    write_scores(
+        run.scores, [{"case": "a", "part": "held-out", "class": "disc", "dice": 0.5}, {"case": "b", "hd95": math.nan}]
+    )
     run.write_summary({"lambda": math.inf, "dice_mean": np.float32(0.5), "hd95": math.nan})
     assert json.loads((run.path / "job.json").read_text()) == {"job": "finetune", "lambda": "inf", "data": "eyes"}
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]

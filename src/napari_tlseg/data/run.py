@@ -26,6 +26,9 @@ CONTENT = (
     "summary.json",
     "overlays",
     "masks",
+    "path",
+    "figures",
+    "report.html",
 )
 """What a run writes; nothing else in its folder is ever touched."""
 SCORES = ("case", "part", "class")
@@ -73,6 +76,10 @@ class RunFolder:
         return self.path / "localizer.safetensors"
 
     @property
+    def scores(self) -> Path:
+        return self.path / "scores.csv"
+
+    @property
     def overlays(self) -> Path:
         return self.path / "overlays"
 
@@ -88,9 +95,6 @@ class RunFolder:
         numbers = {key: value for key, value in event.items() if not getattr(value, "ndim", 0)}
         with (self.path / "events.jsonl").open("a", encoding="utf-8", newline="\n") as file:
             file.write(_json(numbers))
-
-    def write_scores(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        write_scores(self.path / "scores.csv", rows)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """The run's last word; from here on the run it replaces is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -38,9 +38,14 @@ def finetune(job: Finetune, control: Control) -> Iterator[Event]:
     RunFolder.check(job.out, job.overwrite)
     setting = settle_finetune(job)
     run = RunFolder.create(job.out, job.overwrite)
+    yield from recorded(run, {"job": "finetune", **asdict(job)}, _events(job, setting, run, control))
+
+
+def recorded(run: RunFolder, job: Mapping[str, Any], events: Generator[Event, None, None]) -> Iterator[Event]:
+    """The events, which the run folder keeps; where they fail before there is a model, the folder goes again."""
     try:
-        run.write_job({"job": "finetune", **asdict(job)})
-        with closing(_events(job, setting, run, control)) as events:
+        run.write_job(job)
+        with closing(events):
             for event in events:
                 run.append_event({"event": type(event).__name__, **asdict(event)})
                 yield event
@@ -208,20 +213,8 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
     began = time.monotonic()
     yield from noted(setting.notes)
     samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
-    focusing = setting.material.focusing
-    before = setting.source.seen.union(setting.start.provenance.seen if setting.start else ())
-    before |= frozenset(focusing.locator.provenance.seen if focusing else ())
-    localizer = keep_localizer(focusing, run)
-    seen = tuple(sorted(samples.seen | before))
-
-    def keep(outcome: Outcome) -> str:
-        strength = outcome.strengths[-1][1] if outcome.strengths else 0.0
-        facts = replace(setting.provenance, strength=strength, seen=seen, steps=outcome.steps, scores=outcome.scores)
-        return save(run.model, setting.model, facts)
-
-    objective = make_objective(job, setting, samples)
-    if setting.start is None:  # whose decoder knows them
-        setting.model.expect(objective.shares)
+    keep, objective = Keeper(setting, samples, run), make_objective(job, setting, samples)
+    localizer = keep_localizer(setting.material.focusing, run)
     training = fit(
         setting.model,
         objective,
@@ -234,25 +227,68 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
         control=control,
     )
     outcome = yield from follow(training, job.steps, control, keep)
-    sha256 = keep(outcome)
+    yield from conclude(keep, outcome, control, began, localizer)
+
+
+@dataclass(frozen=True, eq=False)
+class Keeper:
+    """Writes the model of a run, with what it has seen."""
+
+    setting: Setting
+    samples: Samples
+    run: RunFolder
+
+    def __call__(self, outcome: Outcome) -> str:
+        """Whole or not at all; the SHA-256 of the weights."""
+        strength = outcome.strengths[-1][1] if outcome.strengths else 0.0
+        seen = tuple(sorted(self.samples.seen | self.before))
+        facts = replace(self.setting.provenance, strength=strength, seen=seen)
+        return save(self.run.model, self.setting.model, replace(facts, steps=outcome.steps, scores=outcome.scores))
+
+    @property
+    def before(self) -> frozenset[str]:
+        """Fingerprints of what the source, the start and the localizer were trained on."""
+        start, focusing = self.setting.start, self.setting.material.focusing
+        others = (start.provenance.seen if start else ()), (focusing.locator.provenance.seen if focusing else ())
+        return self.setting.source.seen.union(*others)
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of the cases that are among those."""
+        return frozenset(name for name, found in self.samples.fingerprints.items() if found in self.before)
+
+
+def conclude(
+    keep: Keeper, outcome: Outcome, control: Control, began: float, more: Mapping[str, Any]
+) -> Generator[Event, None, None]:
+    """Keep the model as it is now, score it, and write the summary, with `more` in it."""
+    setting, sha256 = keep.setting, keep(outcome)
     seconds = time.monotonic() - began
-    segmenter = focused(Segmenter(setting.model, setting.provenance, precision=setting.precision), focusing)
-    known = frozenset(name for name, found in samples.fingerprints.items() if found in before)
-    by = _known_by(setting)
-    scores = yield from score_run(segmenter, setting.material, known, run, control, by)
+    segmenter = segmenter_of(setting)
+    scores = yield from score_run(segmenter, setting.material, keep.known, keep.run, control, _known_by(setting))
     if control.stop:
         outcome.reason = "stopped"
-    summary = _summary(setting, outcome, scores) | {"sha256": sha256, **localizer, "seconds": seconds}
-    run.write_summary(summary)
-    yield Finished(reason=outcome.reason, out=job.out, summary=summary)
+    summary = _summary(setting, outcome, scores) | {"sha256": sha256, **more, "seconds": seconds}
+    keep.run.write_summary(summary)
+    yield Finished(reason=outcome.reason, out=keep.run.path, summary=summary)
+
+
+def segmenter_of(setting: Setting) -> Segmenter:
+    """The model as it is now, with all that it takes to segment an image."""
+    plain = Segmenter(setting.model, setting.provenance, precision=setting.precision)
+    return focused(plain, setting.material.focusing)
 
 
 def make_objective(job: Anchored, setting: Setting, samples: Samples) -> Segment:
+    """What is to be learned from the samples; an untrained model is told how rare each class is."""
     classes = len(setting.material.dataset.classes)
     augment, loss = setting.material.recipe.augment, pick_loss(job.loss, classes)
     if (focusing := setting.material.focusing) is not None:
         augment = focusing.focus.augment(augment)
-    return Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
+    objective = Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
+    if setting.start is None:  # whose decoder knows them
+        setting.model.expect(objective.shares)
+    return objective
 
 
 def _summary(setting: Setting, outcome: Outcome, scores: list[Score]) -> dict[str, Any]:

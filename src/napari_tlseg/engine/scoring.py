@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def score_run(
     """
     parts: tuple[tuple[Part, tuple[Case, ...]], ...]
     parts = (("validation", material.parts.validation), ("held-out", material.parts.held_out))
-    classes, scores, rows = material.dataset.classes, list[Score](), list[dict[str, Any]]()
+    classes, scores, more = material.dataset.classes, list[Score](), list[dict[str, Any]]()
     yield Started(stage="score", total=sum(len(cases) for _, cases in parts))
     for part, cases in parts:
         if count := sum(case.name in known for case in cases):
@@ -62,10 +62,10 @@ def score_run(
             keep_mask(case, found, run.masks, len(classes))
             truth = read_mask(case, len(classes))
             overlay = _draw(segmenter, case, truth, found, classes, run)
-            own = _score(case, truth, found, classes, part, case.name in known)
+            own = score_labels(case, truth, found, classes, part, case.name in known)
             scores += own
-            rows += [_row(score) | ({"focus": how.focus, "doubt": how.doubt} if how.focus else {}) for score in own]
-            run.write_scores(rows)
+            more += [{"focus": how.focus, "doubt": how.doubt} if how.focus else {}] * len(own)
+            write_score_rows(run.scores, scores, more)
             yield Visited(case=case.name, path=overlay)
     return scores
 
@@ -90,7 +90,14 @@ def _draw(
     return overlay
 
 
-def _score(
+def score_one(segmenter: Segmenter, case: Case, part: Part, seen: bool = False) -> list[Score]:
+    """What a model says of a case, against its mask, on the native grid."""
+    classes = segmenter.provenance.classes
+    found, _ = segment(segmenter, case, Control())
+    return score_labels(case, read_mask(case, len(classes)), found, classes, part, seen)
+
+
+def score_labels(
     case: Case, truth: Labels, found: Labels, classes: tuple[str, ...], part: str, seen: bool = False
 ) -> list[Score]:
     """On the planes that are painted: the others have no truth. No distances where there are gaps between them."""
@@ -132,14 +139,14 @@ def score(job: jobs.Score, control: Control) -> Iterator[Event]:
         classes = dataset.classes
         truth, found = read_mask(case, len(classes)), read_mask(case, len(classes), path)
         seen = card is not None and fingerprint(case) in card[0].seen
-        scores += _score(case, truth, found, classes, parts.get(case.name, "all"), seen)
+        scores += score_labels(case, truth, found, classes, parts.get(case.name, "all"), seen)
         yield Visited(case=case.name)
         if control.stop:
             break
     if count := len({score.case for score in scores if score.seen}):
         yield Noted(text=f"{count} of {len(pairs)} cases were seen by the model: {SEEN['held-out']}.")
     if job.out is not None:
-        write_scores(job.out, [_row(score) for score in scores])
+        write_score_rows(job.out, scores)
     summary = {part: summarize(scores, part) for part in dict.fromkeys(score.part for score in scores)}
     yield Finished(reason="stopped" if control.stop else "done", out=job.out, summary=summary)
 
@@ -147,6 +154,13 @@ def score(job: jobs.Score, control: Control) -> Iterator[Event]:
 def _prediction(folder: Path, case: Case) -> Path | None:
     found = [folder / f"{case.name}{suffix}" for suffix in IMAGE_SUFFIXES]
     return next((path for path in found if path.is_file()), None)
+
+
+def write_score_rows(path: Path, scores: Sequence[Score], more: Sequence[Mapping[str, Any]] = ()) -> None:
+    """A row per score, with the columns of `more` before them, one mapping per score."""
+    write_scores(
+        path, [{**ours, **_row(score)} for score, ours in zip(scores, more or [{}] * len(scores), strict=True)]
+    )
 
 
 def _row(score: Score) -> dict[str, Any]:

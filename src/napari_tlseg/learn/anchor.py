@@ -68,7 +68,8 @@ class Anchor:
         self._kept = [p.detach().clone() for p in self.parameters]  # detach alone would follow the weights
         self._buffers = {name: buffer.detach().clone() for name, buffer in encoder.named_buffers()}
         self._near = self._kept
-        self._size = _norm(self._kept).item()
+        self.size = _norm(self._kept).item()
+        """‖θ̄‖."""
         self.strength = strength
 
     @property
@@ -105,14 +106,17 @@ class Anchor:
     def drift(self) -> float:
         """‖θ − θ̄‖ / ‖θ̄‖: how far the encoder has moved, relative to its size."""
         distance = self.distance()
-        return distance / self._size if self._size else math.inf if distance else 0.0
+        return distance / self.size if self.size else math.inf if distance else 0.0
 
     @torch.no_grad()
-    def drifts(self, groups: Sequence[int]) -> list[float]:
-        """`drift` of parts of the encoder: `groups` says of each parameter which part, from 0, it belongs to."""
+    def drifts(self) -> tuple[float, ...]:
+        """`drift` of each stage of the encoder, finest first; of an encoder that tells of no stages, of it as one."""
+        every = tuple(self.encoder.parameters())
+        stages = dict(zip(every, getattr(self.encoder, "stages", (0,) * len(every)), strict=True))
+        groups = [stages[p] for p in self.parameters]
         norms = [torch._foreach_norm(t) for t in (torch._foreach_sub(self.parameters, self.reference), self.reference)]
         moved, size = (np.bincount(groups, [float(n) ** 2 for n in each]) for each in norms)
-        return [math.sqrt(m / s) if s else math.inf if m else 0.0 for m, s in zip(moved, size, strict=True)]
+        return tuple(math.sqrt(m / s) if s else math.inf if m else 0.0 for m, s in zip(moved, size, strict=True))
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -95,6 +95,8 @@ def fit(
             if control.stop:
                 return
     finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         best.restore(model)
         model.eval()
         if anchor is not None:
@@ -123,11 +125,7 @@ def adapt(model: nn.Module, anchor: Anchor | None, norm: Norm) -> None:
 
 
 def _drift(anchor: Anchor | None) -> dict[str, Any]:
-    if anchor is None:
-        return {}
-    every = tuple(anchor.encoder.parameters())
-    stages = dict(zip(every, getattr(anchor.encoder, "stages", [0] * len(every)), strict=True))
-    return {"drift": anchor.drift(), "drifts": tuple(anchor.drifts([stages[p] for p in anchor.parameters]))}
+    return {} if anchor is None else {"drift": anchor.drift(), "drifts": anchor.drifts()}
 
 
 def _demand(strength: float, optimizer: torch.optim.Optimizer) -> str:
