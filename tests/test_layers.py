@@ -18,7 +18,20 @@ HEIGHT |= {"options": 0, "gui": 6, "telling": 6, "cli": 6, "journey": 6}
 """From the ground up: a module imports its own height and below."""
 MODULES = sorted(module.name for module in pkgutil.walk_packages(napari_tlseg.__path__, "napari_tlseg."))
 FACE = [name for name in MODULES if name.startswith("napari_tlseg.gui")]
-LIGHT = ("cli", "errors", "events", "options", "telling", "engine", "engine.client", "engine.jobs", "engine.messages")
+LIGHT = (
+    "studies",
+    "studies.jobs",
+    "studies.drift",
+    "cli",
+    "errors",
+    "events",
+    "options",
+    "telling",
+    "engine",
+    "engine.client",
+    "engine.jobs",
+    "engine.messages",
+)
 TORCHLESS = [
     name
     for name in MODULES

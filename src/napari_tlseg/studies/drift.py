@@ -36,7 +36,11 @@ class DriftCurve:
         """
         if strength == 0:
             return 1.0
-        return 1 / (1 + math.exp(min(self.power * math.log(strength / self.knee), 700))) if strength < math.inf else 0.0
+        return (
+            1 / (1 + math.exp(min(self.power * (math.log(strength) - math.log(self.knee)), 700)))
+            if strength < math.inf
+            else 0.0
+        )
 
     def strength(self, share: float) -> float:
         """The λ at which that share of the free drift is left: the inverse of `share`."""
@@ -60,7 +64,8 @@ class DriftCurve:
 def next_strength(curve: DriftCurve, measured: Sequence[tuple[float, float]], left: int) -> float:
     """The next λ on the way down, so that the `left` ones after it (0 is the last) cut the rest of the way evenly.
 
-    measured: (λ, drift) so far, from ∞ down. All lie within the range of the slider, a factor of 1.5 apart or more; they have two digits.
+    measured: (λ, drift) so far, from ∞ down. All lie within the range of the slider and a factor of 1.5 apart or more;
+    they have two digits.
     """
     if left == 0:
         return 0.0

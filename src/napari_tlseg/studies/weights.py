@@ -29,7 +29,7 @@ def write_weights(folder: Path, number: int, strength: float, weights: Weights, 
     A large tensor is kept as its difference from `base` in float16, with 11 significant bits of how far it went: of
     a weight that moved by 1 % these are 1e-5 of the weight itself. number: 0 is the base, kept in full.
     """
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    kept = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}  # not the live ones
     if number:
         kept = {name: _difference(tensor, base[name].cpu()) for name, tensor in kept.items()}
     with atomic_path(file_of(folder, number)) as path:
@@ -86,7 +86,7 @@ class Between:
         return low if t < 0.5 else high
 
     def neighbours(self, strength: float) -> tuple[float, float, float]:
-        """(λ below, λ above, how far from the one to the other in [0, 1))."""
+        """(λ below, λ above, how far from the one to the other, from 0 to 1)."""
         if not strength >= 0:
             raise ValueError(f"λ must lie between 0 and ∞, not at {strength}")
         place = bisect_left(self._strengths, strength)
