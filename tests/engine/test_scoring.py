@@ -15,6 +15,7 @@ from napari_tlseg.engine.jobs import Finetune, Predict, Pretrain, Score
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Event, Finished, Noted
 from napari_tlseg.journey import finish
+from napari_tlseg.learn.predict import Found
 from tiny import write_chests, write_eyes
 
 TINY: dict[str, Any] = {"steps": 2, "size": 32, "batch": 2, "device": "cpu"}
@@ -123,7 +124,7 @@ def test_planes_with_gaps_are_no_body(
         draw(*arrays, numbers=numbers, **options)
 
     monkeypatch.setattr(scoring, "write_overlay", spy)
-    monkeypatch.setattr(scoring, "segment", lambda segmenter, case, control: scoring.read_mask(case, 3))
+    monkeypatch.setattr(scoring, "segment", lambda segmenter, case, control: (scoring.read_mask(case, 3), Found([])))
     last = finish(Finetune(data=chests, out=tmp_path / "run", **TINY))
     assert last.summary["dice_mean"] == 1
     assert (last.summary["hd95_mean"] is not None) == measured
