@@ -128,7 +128,7 @@ def _demo_lines(event: Finished) -> Iterator[str]:
 
 def _origin(summary: Mapping[str, Any]) -> str:
     if summary["drift"] is None:
-        return "from scratch"
+        return "from scratch" if summary["source"] == "none" else f"from the mean and variance of {summary['source']}"
     moved = f"its encoder moved by {summary['drift']:.1%} (drift {summary['drift']:.3g})"
     return f"from {summary['source']} at λ = {_number(summary['lambda'])}; {moved}"
 
