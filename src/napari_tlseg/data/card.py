@@ -71,6 +71,13 @@ class Card:
             "SHA-256": self.sha256[:12],
         }
 
+    @property
+    def short(self) -> str:
+        """The card in one line."""
+        cases = len(self.facts.get("seen", ()))
+        judged = f"; validation: {self.validation}" if self.validation else ""
+        return f"Learned from {self.learned} of {self.facts.get('trained_on') or '?'}, {cases} cases{judged}."
+
     def lines(self) -> Iterator[str]:
         """The card in words."""
         facts, cases = self.facts, len(self.facts.get("seen", ()))

@@ -145,7 +145,7 @@ class Anchored(Training):
     norm: Norm = "target"
     """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """By default the source's, without a source unet; or maknet, densenet121 and others of segmentation-models-pytorch."""
+    """By default the source's, without a source unet; or maknet, densenet121 … of segmentation-models-pytorch."""
     transfer: Annotated[str, arg(metavar="full|mean-var|lowest:K")] = "full"
     """What of the source is taken: full (all of it), mean-var (drawn with its mean and variance, for --lambda 0),
     lowest:K (its K lowest convolution layers; the others are drawn anew, and λ does not hold them)."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from napari_tlseg.data.card import Card, read_source
 from napari_tlseg.data.run import is_run, read_summary
 from napari_tlseg.data.split import FEW
 from napari_tlseg.errors import InputError
@@ -111,6 +112,16 @@ def runs_of(folder: Path) -> list[Run]:
 def sources_of(folder: Path) -> list[Path]:
     """The files that pretraining made, the latest first."""
     return sorted((folder / SOURCES).glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def card_of(source: object) -> Card | None:
+    """What a file or a run folder says of itself as a source; None where it says nothing, as foreign weights do."""
+    if not isinstance(source, Path) or not source.exists():
+        return None
+    try:
+        return read_source(source / "model.safetensors" if source.is_dir() else source)
+    except InputError:
+        return None
 
 
 def job_of(run: Path) -> dict[str, Any]:

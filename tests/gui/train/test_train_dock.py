@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_tlseg.engine.jobs import Estimate, Finetune, Job, Predict, Pretrain
@@ -218,6 +219,30 @@ def test_the_sources_that_can_be_picked(desk: Desk, eyes: Path, monkeypatch: pyt
     source.unlink()
     desk.session.runs_changed.emit()
     assert box.value() == "none", "what is gone cannot be picked"
+
+
+def test_the_card_of_the_picked_source_is_shown(desk: Desk, eyes: Path) -> None:
+    facts = {"task": "localize", "encoder": "unet", "recipe": "fundus", "size": 192, "seen": ["a"] * 27, "init": "none"}
+    facts |= {"trained_on": "eyes <2>", "scores": {"error": 17.31}, "steps": 800, "created": "2026-02-03T10:00:00"}
+    metadata = {"__metadata__": {"provenance": json.dumps(facts), "sha256": "ab" * 32}}
+    header = json.dumps(metadata).encode()
+    make_source(eyes).write_bytes(len(header).to_bytes(8, "little") + header)
+    make_run(eyes)
+    desk.open(eyes)
+    box = desk.dock.source
+    assert desk.shown("card") == "Learned from clicks of eyes <2>, 27 cases; validation: 17.3 px off."
+    about = box._combo.itemData(box._combo.currentIndex(), Qt.ItemDataRole.ToolTipRole)
+    assert (
+        about == box._card.toolTip()
+        and "eyes &lt;2&gt;" in about
+        and "SHA-256 abababababab…, made 2026-02-03." in about
+    )
+    pick(desk, "run: clicks-0.001")
+    assert not desk.shown("card"), "its model says nothing of itself"
+    pick(desk, "my clicks")
+    assert desk.shown("card")
+    pick(desk, "nothing")
+    assert not desk.shown("card")
 
 
 def test_a_run_is_named_after_its_source_and_strength(desk: Desk, eyes: Path) -> None:

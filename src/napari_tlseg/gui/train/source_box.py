@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_tlseg.data.card import Card
 from napari_tlseg.data.recipes import RECIPES
 from napari_tlseg.engine.jobs import Finetune, Pretrain
 from napari_tlseg.engine.messages import Failed, Greeting
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.notices import guarded
-from napari_tlseg.gui.runs import SOURCES, free_name, runs_of, sources_of
+from napari_tlseg.gui.runs import SOURCES, card_of, free_name, runs_of, sources_of
 from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.cost import Cost
 from napari_tlseg.gui.widgets.fields import CalmWheel, as_tooltip
@@ -54,6 +56,8 @@ class SourceBox(QWidget):
         choices = {"encoder": ["unet"], "recipe": ("auto", *RECIPES), "device": ["auto", "cpu"]}
         self.form = Form(Pretrain, SETTINGS, choices, CALLED)
         self.settings = Fold("Pretraining settings", self.form)
+        self._card = QLabel(wordWrap=True, objectName="card")
+        """What the picked source learned from, and how good it was."""
         self._said = QLabel(wordWrap=True, objectName="pretrained")
         self.cost = Cost(session, self.job, "clicks")
         self._lay_out()
@@ -68,7 +72,7 @@ class SourceBox(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        for widget in (self._button, self._said, self.cost, self.settings):
+        for widget in (self._card, self._button, self._said, self.cost, self.settings):
             layout.addWidget(widget)
 
     def _connect(self) -> None:
@@ -148,11 +152,19 @@ class SourceBox(QWidget):
         offers += [("ImageNet weights (downloaded once)", "imagenet"), ("a file …", CHOOSE)]
         with QSignalBlocker(self._combo):
             self._combo.clear()
-            for text, source in offers:
+            for place, (text, source) in enumerate(offers):
                 self._combo.addItem(text, str(source))  # Qt would compare paths by identity
+                self._combo.setItemData(place, _about(card_of(source)), Qt.ItemDataRole.ToolTipRole)
             self._combo.setCurrentIndex(self._combo.findData(str(self._source)))
+        self._show_card()
         if self._combo.currentIndex() < 0:
             self.setValue("none")
+
+    def _show_card(self) -> None:
+        card = card_of(self._source)
+        self._card.setText(card.short if card else "")
+        self._card.setToolTip(_about(card))
+        self._card.setVisible(card is not None)
 
     def _pick(self, index: int) -> None:
         picked = str(self._combo.itemData(index))
@@ -189,6 +201,11 @@ class SourceBox(QWidget):
 def devices(greeting: Greeting) -> dict[str, str]:
     """What a job can run on, and how a person calls it."""
     return {"auto": "auto", **{each.name: each.label for each in greeting.devices}}
+
+
+def _about(card: Card | None) -> str:
+    """A source's card as a tooltip."""
+    return f"<qt>{'<br>'.join(escape(line, quote=False) for line in card.lines())}</qt>" if card else ""
 
 
 def _verdict(result: Finished) -> str:

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast, get_origin, get_type_hints
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
@@ -58,14 +58,15 @@ class Form(QWidget):
     ) -> None:
         super().__init__(parent)
         self._job_class, self._defaults, self._help = job_class, _defaults(job_class), field_help(job_class)
-        self._required = {name: Path() for name, value in self._defaults.items() if value is MISSING}
+        hints = get_type_hints(job_class)
+        missing = [name for name, value in self._defaults.items() if value is MISSING]
+        self._required = {name: (Path(),) if get_origin(hints[name]) is tuple else Path() for name in missing}
         self._labels = {name: name.replace("_", " ").capitalize() for name in self._defaults} | dict(labels or {})
         self._editors: dict[str, Editor] = {}
         self._problems: dict[str, QLabel] = {}
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        hints = get_type_hints(job_class)
         for name in names:
             self._add_row(name, editor_for(hints[name], self._defaults[name], (choices or {}).get(name)))
         self._good = {name: self._defaults[name] for name in self._editors}
