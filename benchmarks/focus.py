@@ -58,10 +58,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--looks", nargs="+", default=["focus", "whole"])
     parser.add_argument("--labels", type=int, nargs="*", default=[5, 20, 2])
     parser.add_argument("--strengths", nargs="+", default=["scratch", "0.001", "0", "inf"], help="λ, or scratch")
-    parser.add_argument("--sizes", type=int, nargs=2, default=[128, 192], help="of crops, and of whole photographs")
+    parser.add_argument("--sizes", type=int, nargs=2, default=[96, 192], help="of crops, and of whole photographs")
+    parser.add_argument("--crop", type=float, default=2.0, help="side of the crops in extents of the target")
+    parser.add_argument("--learning-rate", type=float, default=5e-3)
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--pretrain-steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--anchor", choices=["encoder", "all"], default="encoder")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after so long")
     return parser.parse_args()
@@ -83,6 +85,8 @@ class Seed:
                 for look in options.looks:
                     key = {"what": "finetune", "labels": labels, "look": look, "lambda": strength}
                     key |= {"size": self.size(look), "steps": options.steps, "anchor": options.anchor}
+                    key |= {"batch": options.batch, "rate": options.learning_rate}
+                    key |= {"crop": options.crop} if look == "focus" else {}
                     self.once(key, partial(self.finetune, labels, look, strength))
 
     def once(self, key: Key, work: Callable[[], Key]) -> None:
@@ -153,11 +157,14 @@ class Seed:
             out=out,
             source="none" if scratch else self.source("unet" if options.anchor == "all" else options.heads[0]),
             strength=0.0 if scratch else float(strength),
+            anchor="encoder" if scratch else options.anchor,
             focus=self.source(options.heads[0]) if look == "focus" else "none",
             labels=labels,
             size=self.size(look),
             steps=options.steps,
             batch=options.batch,
+            crop=options.crop,
+            learning_rate=options.learning_rate,
             seed=self.seed,
             overwrite=True,
         )

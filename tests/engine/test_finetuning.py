@@ -361,3 +361,41 @@ def test_a_warm_start_with_the_lowest_layers_keeps_its_own_statistics_above(
     assert torch.equal(found[low], of_source[low]) == (norm == "source")
     assert (found[high] - of_start[high]).abs().max() < 0.2 * of_start[high].max()
     torch.testing.assert_close(found[high], 0.9 * of_start[high], rtol=1, atol=0.1)
+
+
+@pytest.fixture(scope="module")
+def whole(eyes: Path) -> Path:
+    """A source with a decoder, from clicks."""
+    path = eyes / "whole.safetensors"
+    journey.pretrain(eyes, path, head="unet", **TINY)
+    return path
+
+
+def test_the_decoder_too_is_taken_and_frozen_at_infinity(eyes: Path, whole: Path, tmp_path: Path) -> None:
+    """Weights and statistics, bit for bit; only the last convolution learns."""
+    last = journey.finetune(eyes, tmp_path / "run", whole, anchor="all", strength=math.inf, **TINY)
+    source, model = load_file(whole), load_file(tmp_path / "run" / "model.safetensors")
+    moved = {name for name, tensor in model.items() if not torch.equal(tensor, source[name])}
+    assert moved == {"decoder.logits.weight", "decoder.logits.bias"}
+    assert last.summary["drift"] == 0
+
+
+@pytest.mark.parametrize("anchor", ["encoder", "all"])
+def test_what_is_held_stays_near(anchor: str, eyes: Path, whole: Path, tmp_path: Path) -> None:
+    """At a λ that lets hardly anything move; what is not held is another seed's."""
+    journey.finetune(eyes, tmp_path / "run", whole, anchor=anchor, strength=100.0, seed=1, **TINY)
+    source, model = load_file(whole), load_file(tmp_path / "run" / "model.safetensors")
+    weights = [name for name in model if name.endswith("0.weight")]
+    away = {name: float((model[name] - source[name]).norm() / source[name].norm()) for name in weights}
+    decoder = [far for name, far in away.items() if name.startswith("decoder.blocks")]
+    assert all(far < 0.02 for far in decoder) if anchor == "all" else all(far > 0.2 for far in decoder)
+
+
+def test_a_source_without_a_decoder_cannot_give_one(eyes: Path, tmp_path: Path) -> None:
+    journey.pretrain(eyes, tmp_path / "clicks.safetensors", head="heatmap", **TINY)
+    with pytest.raises(
+        InputError, match=r"clicks.safetensors: --anchor all takes a decoder too, the source holds none"
+    ):
+        journey.finetune(eyes, tmp_path / "run", tmp_path / "clicks.safetensors", anchor="all", **TINY)
+    with pytest.raises(InputError, match="--anchor all takes all of a source; add --source, and no --transfer"):
+        Finetune(data=eyes, out=tmp_path / "run", anchor="all")

@@ -89,7 +89,9 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
     taken = take(encoder, job.taken) if source.name != "none" else frozenset()
     model = UNet(encoder, len(material.dataset.classes))
     settle(model, device)
-    anchor = _anchor(job, strength, model.encoder, taken) if taken else None
+    if job.anchor == "all":
+        _take_decoder(model, source)
+    anchor = _anchor(job, strength, model, taken) if taken else None
     norm = job.norm if anchor else "target"
     if start is not None:
         _warm(model, start, anchor, norm)
@@ -168,11 +170,25 @@ def _held(job: Anchored, source: Source, taken: frozenset[str]) -> Iterator[str]
         yield f"The {count} lowest convolution layers are the source's, and held to it; the others are drawn anew."
 
 
-def _anchor(job: Anchored, strength: float, encoder: Encoder, taken: frozenset[str]) -> Anchor:
-    """To the parameters taken."""
-    places = [place for place, (name, _) in enumerate(encoder.named_parameters()) if name in taken]
-    every, weights = [*encoder.parameters()], _weights(job, encoder)
-    return Anchor(encoder, strength, [weights[place] for place in places], [every[place] for place in places])
+def _take_decoder(model: UNet, source: Source) -> None:
+    """All of the source's decoder but its last convolution, which says the classes."""
+    decoder, prefix = model.decoder.blocks, "decoder.blocks."
+    tensors = source.checkpoint.tensors if source.checkpoint else {}
+    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if own.keys() != decoder.state_dict().keys():
+        where = source.checkpoint.path if source.checkpoint else None
+        remedy = "pretrain it with --head unet, or on masks"
+        raise InputError("--anchor all takes a decoder too, the source holds none", where, remedy)
+    decoder.load_state_dict(own)
+
+
+def _anchor(job: Anchored, strength: float, model: UNet, taken: frozenset[str]) -> Anchor:
+    """To the parameters taken, of the encoder alone or of the decoder too."""
+    encoder, whole = model.encoder, job.anchor == "all"
+    weights = dict(zip(encoder.parameters(), _weights(job, encoder), strict=True))
+    held = [parameter for name, parameter in encoder.named_parameters() if name in taken]
+    held += model.decoder.blocks.parameters() if whole else ()
+    return Anchor(model if whole else encoder, strength, [weights.get(p, 1.0) for p in held], held)
 
 
 def _weights(job: Anchored, encoder: Encoder) -> list[float]:

@@ -149,6 +149,8 @@ class Anchored(Training):
     transfer: Annotated[str, arg(metavar="full|mean-var|lowest:K")] = "full"
     """What of the source is taken: full (all of it), mean-var (drawn with its mean and variance, for --lambda 0),
     lowest:K (its K lowest convolution layers; the others are drawn anew, and λ does not hold them)."""
+    anchor: Literal["encoder", "all"] = "encoder"
+    """What of the source is taken and held by λ: its encoder, or its decoder too, where it has one (--head unet)."""
     focus: Literal["none"] | Path = "none"
     """Look at crops about the target, where the click or this localizer says it is; none for whole images. For one
     compact target, such as the optic disc."""
@@ -162,6 +164,8 @@ class Anchored(Training):
         possible = all(0 <= weight < math.inf for weight in self.stage_weights)
         _require(1.2 <= self.crop <= 20, "--crop", self.crop, "between 1.2 and 20")
         _require(possible, "--stage-weights", self.stage_weights, "a number of 0 or more per stage")
+        if self.anchor == "all" and (self.taken.kind != "full" or self.source == "none"):
+            raise InputError("--anchor all takes all of a source", remedy="add --source, and no --transfer")
         if self.taken.kind != "full" and self.source == "none":
             raise InputError(f"--transfer {self.transfer} takes from a source, there is none", remedy="add --source")
 
