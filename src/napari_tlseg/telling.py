@@ -54,7 +54,8 @@ class Teller:
             case Visited():
                 self._bar.update()
             case Evaluated():
-                self._show(**event.scores, **({} if event.drift is None else {"drift": event.drift}))
+                means = {name: score for name, score in event.scores.items() if " " not in name}  # of tasks and labels
+                self._show(**means, **({} if event.drift is None else {"drift": event.drift}))
                 if self._bar.disable:
                     self._log(event)
             case Noted() if event.text not in self._said:  # the stages of a demo say the same of the same folder
@@ -115,6 +116,7 @@ def finished_lines(event: Finished) -> Iterator[str]:
 
 
 ENDS = {"stopped": "Stopped, as you asked.", "early": "Ended early: no further gain on the validation cases."}
+MEANS = {"auc": "AUC", "f1": "F1", "precision": "precision", "recall": "recall"}
 PARTS = {"validation": "validation", "held-out": "held_out"}
 
 
@@ -148,6 +150,9 @@ def _localized(scores: Mapping[str, Any]) -> str:
     if "error" in scores:
         distances = f"median {scores['error']:.1f} px from the click, 95% within {scores['error_p95']:.1f} px"
         return f"{distances}; {_judged(scores['cases'])}"
+    if "auc" in scores:
+        means = (f"{name} {scores[key]:.3f}" for key, name in MEANS.items() if key in scores)
+        return f"{', '.join(means)}; {_judged(scores['cases'])}"
     if "dice" not in scores:
         return "no case to judge by"
     tasks = [f"{key.removeprefix('dice ')} {dice:.3f}" for key, dice in scores.items() if key.startswith("dice ")]

@@ -14,7 +14,7 @@ DEEP = ("*", "*/*", "*/*/*")
 """Where sources are looked for: sources/clicks.safetensors, runs/a/model.safetensors, or the folder itself."""
 LARGEST = 100_000_000
 """Bytes of a header, as safetensors allows."""
-LEARNED = {"localize": "clicks", "segment": "masks", "hydra": "masks of several datasets"}
+LEARNED = {"localize": "clicks", "segment": "masks", "hydra": "masks of several datasets", "classify": "labels"}
 """From what, by the task."""
 
 
@@ -52,6 +52,8 @@ class Card:
         scores = self.facts.get("scores", {})
         if (dice := scores.get("dice")) is not None:
             return f"Dice {dice:.3f}"
+        if (auc := scores.get("auc")) is not None:
+            return f"AUC {auc:.3f}"
         return "" if (error := scores.get("error")) is None else f"{error:.1f} px off"
 
     @property

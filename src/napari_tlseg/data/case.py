@@ -48,6 +48,8 @@ class Case:
     roi: Path | None = None
     click: tuple[float, ...] | None = None
     """Target centre in stored pixel indices: (y, x) or (z, y, x). `()` says: looked at, no target visible."""
+    tags: tuple[float, ...] | None = None
+    """Of each label of the dataset 1 (there), 0 (not there) or NaN (not known)."""
     patient: str = ""
     painted: tuple[int, ...] | None = None
     """Planes that are fully painted; None for all of them."""
@@ -74,6 +76,8 @@ class Dataset:
     folder: Path
     cases: tuple[Case, ...]
     classes: tuple[str, ...] = ("background", "target")
+    labels: tuple[str, ...] = ()
+    """Of whole images, in labels.csv."""
     modality: str | None = None
     """`fundus`, `ct` (HU), `ct-slices` (8-bit, windowed) or None where nobody said."""
     notes: tuple[str, ...] = ()
@@ -96,6 +100,10 @@ class Dataset:
     @property
     def labelled(self) -> tuple[Case, ...]:
         return tuple(case for case in self.cases if case.mask is not None)
+
+    @property
+    def tagged(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.tags is not None)
 
     @property
     def clicked(self) -> tuple[Case, ...]:

@@ -14,6 +14,7 @@ from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.formats import IMAGE_SUFFIXES, case_name, count_pages, read_geometry, read_labels
 from napari_tlseg.data.formats.dicom import dicom_files, holds_dicom
 from napari_tlseg.data.formats.masks import check_grid
+from napari_tlseg.data.labels import read_tags
 from napari_tlseg.data.tables import nfc, read_clicks, read_painted, read_patients, write_clicks
 from napari_tlseg.errors import InputError
 from napari_tlseg.options import Unreadable
@@ -43,9 +44,11 @@ def read_dataset(folder: Path, masks: str = "masks", unreadable: Unreadable = "r
     clicks = read_clicks(folder, cases, left_out)
     patients = read_patients(folder, cases, notes, left_out)
     painted = read_painted(folder, cases, left_out)
+    labels, tags = read_tags(folder, cases, left_out)
     cases = [
         replace(
             case,
+            tags=tags.get(case.name),
             mask=mask_files.get(case.name),
             roi=roi_files.get(case.name),
             click=clicks.get(case.name),
@@ -59,6 +62,7 @@ def read_dataset(folder: Path, masks: str = "masks", unreadable: Unreadable = "r
         folder=folder,
         cases=tuple(cases),
         classes=_choose_classes(cases, masks, settings, notes),
+        labels=labels,
         modality=settings.modality,
         notes=tuple(notes),
         left_out=left_out,

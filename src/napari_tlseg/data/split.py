@@ -15,7 +15,7 @@ from napari_tlseg.data.tables import read_rows, write_rows
 from napari_tlseg.errors import InputError
 
 Part = Literal["training", "validation", "held-out"]
-Annotation = Literal["mask", "click"]
+Annotation = Literal["mask", "click", "label"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
 FEW = 5
 """With fewer annotated cases than this there is no validation."""
@@ -100,7 +100,7 @@ def choose(
     Fewer than five leave no validation. The choice for N is part of that for N + 1, as far as the counts allow, and
     does not depend on which other cases there are.
     """
-    cases = dataset.labelled if annotation == "mask" else dataset.clicked
+    cases = {"mask": dataset.labelled, "click": dataset.clicked, "label": dataset.tagged}[annotation]
     _require_enough(dataset, cases, split, annotation)
     pools: dict[Part, list[Case]] = {part: [] for part in PARTS}
     for case in sorted(cases, key=lambda case: _rank(seed, case.name)):

@@ -126,7 +126,7 @@ def read_points(
     """
     by_key = {case.key: case for case in cases}
     points: dict[str, tuple[float, ...]] = {}
-    for row, case in _rows_with(_point_rows(path, guesses), by_key, left_out):
+    for row, case in rows_with(_point_rows(path, guesses), by_key, left_out):
         if case.name in points:
             raise row.error(f"{row['image']} appears twice", "keep one target per image")
         points[case.name] = _point(row, case)
@@ -137,7 +137,7 @@ def read_doubts(path: Path, cases: Iterable[Case], left_out: Iterable[Path] = ()
     """Case name → doubt in pixels of the image, of the guesses that have one."""
     by_key = {case.key: case for case in cases}
     rows = [row for row in _point_rows(path, guesses=True) if row.cells.get(DOUBT)]
-    return {case.name: row.number(DOUBT) for row, case in _rows_with(rows, by_key, left_out)}
+    return {case.name: row.number(DOUBT) for row, case in rows_with(rows, by_key, left_out)}
 
 
 def _point_rows(path: Path, guesses: bool) -> list[Row]:
@@ -169,7 +169,7 @@ def read_patients(folder: Path, cases: list[Case], notes: list[str], left_out: I
         for key in {case.key, nfc(case.image.name)}:
             groups[key].append(case)
     patients: dict[str, str] = {}
-    for row, group in _rows_with(read_rows(folder / "patients.csv", ("image", "patient")), groups, left_out):
+    for row, group in rows_with(read_rows(folder / "patients.csv", ("image", "patient")), groups, left_out):
         if not row["patient"]:
             raise row.error(f"{row['image']} has no patient", "expected image,patient")
         for case in group:
@@ -185,7 +185,7 @@ def read_painted(folder: Path, cases: Iterable[Case], left_out: Iterable[Path] =
     """Case name → planes that are fully painted."""
     by_key = {case.key: case for case in cases}
     painted: dict[str, set[int]] = defaultdict(set)
-    for row, case in _rows_with(read_rows(folder / "labelled.csv", PAINTED), by_key, left_out):
+    for row, case in rows_with(read_rows(folder / "labelled.csv", PAINTED), by_key, left_out):
         count = case.geometry.plane_shape[0]
         if len(case.geometry.shape) == 2:
             raise row.error(f"{row['image']} is no volume and has no slices", "delete the line")
@@ -239,7 +239,7 @@ def _row(path: Path, line: int, header: list[str], cells: list[str]) -> Row:
     return Row(path, line, dict(zip(header, [nfc(name), *(value.strip() for value in values)], strict=True)))
 
 
-def _rows_with(rows: Iterable[Row], images: Mapping[str, T], left_out: Iterable[Path]) -> Iterator[tuple[Row, T]]:
+def rows_with(rows: Iterable[Row], images: Mapping[str, T], left_out: Iterable[Path]) -> Iterator[tuple[Row, T]]:
     """Each row with what it speaks of; those of left out files are passed over."""
     names = {nfc(path.name) for path in left_out}
     for row in rows:

@@ -19,16 +19,13 @@ from napari_tlseg.data.split import Annotation, Parts
 from napari_tlseg.engine import finetuning, pretraining
 from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
 from napari_tlseg.engine.pool import Pool
+from napari_tlseg.engine.pretraining import Pretrained
 from napari_tlseg.engine.running import Material, Samples, Stopped, guarded
 from napari_tlseg.events import Control, Event, Finished, Stepped
 from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
-from napari_tlseg.learn.hydra import Hydra
-from napari_tlseg.learn.objectives import Localize, Segment
+from napari_tlseg.learn.objectives import Objective
 from napari_tlseg.learn.samples import Sample
-from napari_tlseg.nets.heads import AnyLocalizer
-from napari_tlseg.nets.hydranet import HydraNet
-from napari_tlseg.nets.unet import UNet
 from napari_tlseg.options import Norm
 
 LOOKS_EVERY = Schedule.evaluate_every
@@ -45,8 +42,8 @@ class _Trial:
     parts: Mapping[str, int]
     """How many cases are in each."""
     size: int
-    model: AnyLocalizer | UNet | HydraNet
-    objective: Localize | Segment | Hydra
+    model: Pretrained
+    objective: Objective
     optimizer: torch.optim.Optimizer
     precision: torch.dtype
     encoder: str
@@ -133,6 +130,7 @@ def _noise(material: Material, annotation: Annotation, channels: int, task: int 
         frame=Letterbox((size, size), size),
         labels=rng.integers(0, classes, (size, size), np.uint8) if annotation == "mask" else None,
         point=(size / 2, size / 2) if annotation == "click" else None,
+        tags=tuple(rng.integers(0, 2, len(material.dataset.labels)).tolist()) if annotation == "label" else None,
         task=task,
     )
     planes = (case.name for case in material.parts.validation for _ in _planes(case, annotation))

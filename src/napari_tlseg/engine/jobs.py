@@ -21,7 +21,7 @@ from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
 from napari_tlseg.options import Format, Head, Loss, Norm, Precision, Solver, Transfer, Unreadable
 
-Task = Literal["localize", "segment"]
+Task = Literal["localize", "segment", "classify"]
 OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Cleaning = Annotated[
     Postprocess,
@@ -107,7 +107,7 @@ class Pretrain(Training):
     data: Annotated[Positional[tuple[Path, ...]], arg(metavar="DATA...", help_behavior_hint="(required)")]
     """Dataset folder: images/, with masks/ or clicks.csv beside it. Of several, one encoder learns all the masks."""
     task: Task = "localize"
-    """localize learns from clicks.csv, segment from masks."""
+    """localize learns from clicks.csv, segment from masks, classify from labels.csv or which classes a mask holds."""
     head: Head = "regression"
     """Of localize: regression (one point; Hu et al.), heatmap (finds it more exactly, and says how sure it is), or unet
     (a heat map from a whole U-Net, whose decoder is then pretrained too)."""
@@ -115,6 +115,8 @@ class Pretrain(Training):
     """unet (Hu et al., sized for a CPU), maknet, or any of segmentation-models-pytorch, such as densenet121."""
     init: Literal["none", "imagenet"] | Path = "none"
     """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of them (.pth, .safetensors)."""
+    gamma: float = 2.0
+    """Of classify: the focal loss counts a label that is known with probability p by (1 − p)^gamma."""
     steps: int = 1000
 
     def __post_init__(self) -> None:
@@ -123,8 +125,10 @@ class Pretrain(Training):
             _require(self.batch >= 2, "--batch", self.batch, "at least 2")
         if not self.data:
             raise InputError("no dataset was given", remedy="name a dataset folder")
-        if len(self.data) > 1 and self.task == "localize":
-            raise InputError("clicks are learned from one dataset at a time", remedy="give one, or --task segment")
+        if len(self.data) > 1 and self.task != "segment":
+            what = "clicks" if self.task == "localize" else "labels"
+            raise InputError(f"{what} are learned from one dataset at a time", remedy="give one, or --task segment")
+        _require(0 <= self.gamma < math.inf, "--gamma", self.gamma, "0 or more")
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.pretraining import pretrain

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_tlseg.data.case import Case
+from napari_tlseg.data.labels import read_ontology
 from napari_tlseg.data.recipes import PLAIN, Recipe
 from napari_tlseg.data.split import Annotation
 from napari_tlseg.engine.jobs import Pretrain
@@ -42,6 +43,17 @@ class Pool:
     def tasks(self) -> dict[str, tuple[str, ...]]:
         """The classes of each dataset, by its name."""
         return {name: found.dataset.classes for name, found in zip(self.names, self.materials, strict=True)}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of whole images; those of the masks' classes where no others are there."""
+        dataset = self.materials[0].dataset
+        return dataset.labels if self.annotation == "label" else dataset.classes[1:]
+
+    @property
+    def exclusive(self) -> list[list[int]]:
+        """Groups of labels, by place, of which an image has one at most."""
+        return read_ontology(self.materials[0].dataset.folder).groups(self.labels)
 
     @property
     def training(self) -> list[Case]:

@@ -26,6 +26,7 @@ CARD = "model.json"
 """Beside the masks: what the model is that made them, and which cases it was trained on."""
 NO_SEGMENTER = {
     "localize": "a localizer, which finds centres and no masks",
+    "classify": "a classifier, which finds labels and no masks",
     "hydra": "an encoder shared by several datasets, with no decoder for these images",
 }
 """What a source of each task holds that cannot segment."""

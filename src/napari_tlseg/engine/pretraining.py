@@ -9,20 +9,25 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from napari_tlseg.data.split import Annotation
 from napari_tlseg.engine.jobs import Pretrain
 from napari_tlseg.engine.pool import Pool, gather_pool, read_pool
 from napari_tlseg.engine.running import Outcome, Samples, follow, noted, require_free
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
+from napari_tlseg.learn.classify import Classify
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.hydra import Hydra
-from napari_tlseg.learn.objectives import Localize, Segment, pick_loss
+from napari_tlseg.learn.objectives import Localize, Objective, Segment, pick_loss
 from napari_tlseg.nets.checkpoint import Provenance, save
+from napari_tlseg.nets.classifier import Classifier
 from napari_tlseg.nets.encoders import make_encoder
 from napari_tlseg.nets.heads import AnyLocalizer, Localizer, make_localizer
 from napari_tlseg.nets.hydranet import HydraNet
 from napari_tlseg.nets.unet import UNet
+
+Pretrained = AnyLocalizer | Classifier | UNet | HydraNet
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +35,7 @@ class Setting:
     """All that is known before the first image is prepared."""
 
     pool: Pool
-    model: AnyLocalizer | UNet | HydraNet
+    model: Pretrained
     optimizer: torch.optim.Optimizer
     precision: torch.dtype
 
@@ -70,7 +75,7 @@ def settle_job(job: Pretrain) -> Setting:
         raise InputError("is not the name of a source", job.out, "let it end in .safetensors")
     require_free(job.out, job.overwrite)
     device = pick_device(job.device)
-    pool = gather_pool(job, "click" if job.task == "localize" else "mask")
+    pool = gather_pool(job, _annotation(job))
     torch.manual_seed(job.seed)
     model = _model(job, pool)
     settle(model, device)
@@ -82,25 +87,40 @@ def settle_job(job: Pretrain) -> Setting:
     )
 
 
-def _model(job: Pretrain, pool: Pool) -> AnyLocalizer | UNet | HydraNet:
+def _annotation(job: Pretrain) -> Annotation:
+    if job.task == "localize":
+        return "click"
+    return "label" if job.task == "classify" and (job.data[0] / "labels.csv").exists() else "mask"
+
+
+def _model(job: Pretrain, pool: Pool) -> Pretrained:
     encoder = make_encoder(job.encoder, pool.channels, job.init)
     if job.task == "localize":
         return make_localizer(job.head, encoder, pool.size)
+    if job.task == "classify":
+        return Classifier(encoder, len(pool.labels))
     counts = [len(classes) for classes in pool.tasks.values()]
     return UNet(encoder, counts[0]) if len(counts) == 1 else HydraNet(encoder, counts)
 
 
-def _optimizer(job: Pretrain, model: AnyLocalizer | UNet | HydraNet) -> torch.optim.Optimizer:
+def _optimizer(job: Pretrain, model: Pretrained) -> torch.optim.Optimizer:
     if isinstance(model, Localizer):  # as Hu et al.
         return torch.optim.RMSprop(model.parameters(), job.learning_rate)
+    if isinstance(model, Classifier):  # Ranger, RAdam with lookahead, as Virk and Bathula
+        from timm.optim.lookahead import Lookahead
+
+        return Lookahead(torch.optim.RAdam(model.parameters(), job.learning_rate))  # type: ignore[no-untyped-call]
     return torch.optim.Adam(model.parameters(), job.learning_rate, fused=True)
 
 
-def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Localize | Segment | Hydra:
+def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Localize | Classify | Segment | Hydra:
     """What is to be learned from the samples; a batch is shared out evenly among the datasets, rounded up."""
     augment, batch = pool.recipe.augment, math.ceil(job.batch / len(read))
     if job.task == "localize":
         return Localize(read[0].training, read[0].validation, augment, batch)
+    if job.task == "classify":
+        parts = read[0].training, read[0].validation
+        return Classify(*parts, augment, batch, pool.labels, pool.exclusive, job.gamma)
     tasks = {
         name: Segment(
             samples.training, samples.validation, augment, batch, len(classes), pick_loss(job.loss, len(classes))
@@ -110,13 +130,17 @@ def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Locali
     return Hydra(tasks) if len(tasks) > 1 else tasks[pool.names[0]]
 
 
-def _expect(model: nn.Module, objective: Localize | Segment | Hydra) -> None:
+def _expect(model: nn.Module, objective: Objective) -> None:
     """Tell a new decoder how rare its classes are."""
     if isinstance(model, UNet) and isinstance(objective, Segment):
         model.expect(objective.shares)
     elif isinstance(model, HydraNet) and isinstance(objective, Hydra):
         for number, task in enumerate(objective.tasks.values()):
             model.unet(number).expect(task.shares)
+
+
+def _classes(pool: Pool) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for classes in pool.tasks.values() for name in classes))
 
 
 def _provenance(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Provenance:
@@ -127,7 +151,7 @@ def _provenance(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Provenanc
         head=job.head,
         encoder=job.encoder,
         in_channels=pool.channels,
-        classes=tuple(dict.fromkeys(name for classes in pool.tasks.values() for name in classes)),
+        classes=pool.labels if job.task == "classify" else _classes(pool),
         recipe=pool.recipe.name,
         size=pool.size,
         init=job.init if isinstance(job.init, str) else job.init.name,

@@ -20,7 +20,7 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
 from napari_tlseg.learn.focus import Focus
 from napari_tlseg.learn.locator import Locator
-from napari_tlseg.learn.samples import Sample, click_samples, mask_samples
+from napari_tlseg.learn.samples import Sample, click_samples, label_samples, mask_samples
 
 FULL = "the computer's memory is full"
 
@@ -163,6 +163,8 @@ def read_samples(
 def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[Sample]:
     if annotation == "click":
         return click_samples(case, material.recipe, material.size)
+    if annotation == "label":
+        return label_samples(case, material.recipe, material.size)
     read_roi(case)  # only needed once there are masks to clean, but a bad file is to be found now
     recipe, size, classes, focusing = material.recipe, material.size, len(material.dataset.classes), material.focusing
     if focusing is None:

@@ -75,7 +75,7 @@ class Localize:
     def batch(self, rng: np.random.Generator) -> Batch:
         """Images, and centres (B, 2) as fractions of the side."""
         samples = self._draw(rng)
-        return _images(samples), torch.tensor([_fraction(sample) for sample in samples])
+        return images_of(samples), torch.tensor([_fraction(sample) for sample in samples])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The head's own: mean squared error (Hu et al.), or the cross-entropy of a heat map."""
@@ -122,7 +122,7 @@ class Segment:
     def batch(self, rng: np.random.Generator) -> Batch:
         """Images, and labels (B, S, S) int64."""
         samples = self._draw(rng)
-        return _images(samples), torch.from_numpy(np.stack([_labels(sample) for sample in samples])).long()
+        return images_of(samples), torch.from_numpy(np.stack([_labels(sample) for sample in samples])).long()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The chosen loss; of 'both', the sum."""
@@ -137,7 +137,7 @@ class Segment:
     def evaluate(self, model: nn.Module, samples: Sequence[Sample], control: Control | None = None) -> dict[str, float]:
         """`dice`: mean over foreground classes, then cases, on the network's grid; a case's planes count together."""
         counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros((2, self._classes - 1), np.int64))
-        for chunk, found in _outputs(model, samples, control):
+        for chunk, found in outputs(model, samples, control):
             for sample, labels in zip(chunk, probabilities(found).argmax(1).cpu().numpy(), strict=True):
                 counts[sample.case] += _overlap(_labels(sample), labels, self._classes)
         with np.errstate(invalid="ignore"):
@@ -203,7 +203,7 @@ def localize(
     """
     assert isinstance(model, AnyLocalizer)
     results = []
-    for chunk, output in _outputs(model, samples, control):
+    for chunk, output in outputs(model, samples, control):
         for sample, (y, x, doubt) in zip(chunk, model.places(output).tolist(), strict=True):
             assert sample.point is not None
             frame, size = sample.frame, sample.frame.size
@@ -218,7 +218,7 @@ def _both(name: str, values: NDArray[np.float64]) -> dict[str, float]:
     return {name: float(median), f"{name}_p95": float(high)}
 
 
-def _outputs(
+def outputs(
     model: nn.Module, samples: Sequence[Sample], control: Control | None
 ) -> Iterator[tuple[Sequence[Sample], Tensor]]:
     device = next(model.parameters()).device
@@ -226,10 +226,11 @@ def _outputs(
         if control is not None and control.stop:
             return
         chunk = samples[start : start + 8]
-        yield chunk, model(_images(chunk).to(device)).float()
+        yield chunk, model(images_of(chunk).to(device)).float()
 
 
-def _images(samples: Sequence[Sample]) -> Tensor:
+def images_of(samples: Sequence[Sample]) -> Tensor:
+    """(B, C, S, S) float32."""
     return torch.from_numpy(np.stack([sample.image for sample in samples]).astype(np.float32))
 
 

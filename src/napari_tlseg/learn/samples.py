@@ -30,6 +30,8 @@ class Sample:
     """(S, S)."""
     point: tuple[float, float] | None = None
     """(y, x), pixels of the square."""
+    tags: tuple[float, ...] | None = None
+    """Of each label 1, 0, or NaN where nobody knows."""
     task: int = 0
     """Which of several datasets it is of, by place."""
     kept: int | None = None
@@ -83,6 +85,13 @@ def _painted(case: Case, squares: Iterator[NDArray[np.float32]], frame: Letterbo
         Sample(case=case.name, image=square.astype(np.float16), frame=frame, labels=frame.labels(masks[plane]))
         for plane, square in zip(case.planes, squares, strict=True)
     ]
+
+
+def label_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:
+    """The image of a case, with its labels."""
+    (square,) = recipe.squares(read_image(case.image, case.page), [0], size)
+    frame = Letterbox(case.geometry.plane_shape[1:], size)
+    return [Sample(case=case.name, image=square.astype(np.float16), frame=frame, tags=case.tags)]
 
 
 def click_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:

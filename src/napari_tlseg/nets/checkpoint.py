@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from napari_tlseg.data.files import atomic_path, write_text
 from napari_tlseg.errors import InputError
+from napari_tlseg.nets.classifier import Classifier
 from napari_tlseg.nets.encoders import Encoder, blank_encoder
 from napari_tlseg.nets.heads import AnyLocalizer, make_localizer
 from napari_tlseg.nets.hydranet import HydraNet
@@ -45,11 +46,11 @@ def current_versions() -> dict[str, str]:
 class Provenance:
     """What a model is and what it learned from; all of it travels in the file."""
 
-    task: Literal["localize", "segment", "hydra"]
+    task: Literal["localize", "segment", "hydra", "classify"]
     encoder: str
     in_channels: int
     classes: tuple[str, ...]
-    """Names, background first; of a HydraNet those of all its tasks."""
+    """Names, background first; of a HydraNet those of all its tasks, of a classifier its labels."""
     recipe: str
     size: int
     """Side of the square image it was trained on, pixels."""
@@ -104,9 +105,10 @@ class Provenance:
 
     def _check(self) -> None:
         numbers = self.in_channels, self.size
-        if self.task not in ("localize", "segment", "hydra") or not isinstance(self.encoder, str):
+        if self.task not in ("localize", "segment", "hydra", "classify") or not isinstance(self.encoder, str):
             raise ValueError("the provenance names no known task or encoder")
-        if min(map(len, (self.classes, *self.tasks.values()))) < 2 or (self.task == "hydra") != bool(self.tasks):
+        fewest = 1 if self.task == "classify" else 2
+        if min(map(len, (self.classes, *self.tasks.values()))) < fewest or (self.task == "hydra") != bool(self.tasks):
             raise ValueError("the provenance names no classes")
         if not all(isinstance(number, int) and number > 0 for number in numbers):
             raise ValueError(f"the provenance has in_channels, size = {numbers}")
@@ -210,15 +212,17 @@ def load_encoder(source: Path | Checkpoint, *, encoder: str | None = None, in_ch
     return made
 
 
-def load_model(source: Path | Checkpoint) -> UNet | HydraNet | AnyLocalizer:
+def load_model(source: Path | Checkpoint) -> UNet | HydraNet | Classifier | AnyLocalizer:
     """The whole model of a file, in evaluation mode, built as its provenance says."""
     checkpoint = load(source) if isinstance(source, Path) else source
     provenance, encoder = checkpoint.provenance, load_encoder(checkpoint)
-    model: UNet | HydraNet | AnyLocalizer
+    model: UNet | HydraNet | Classifier | AnyLocalizer
     if provenance.task == "segment":
         model = UNet(encoder, len(provenance.classes))
     elif provenance.task == "hydra":
         model = HydraNet(encoder, [len(classes) for classes in provenance.tasks.values()])
+    elif provenance.task == "classify":
+        model = Classifier(encoder, len(provenance.classes))
     else:
         model = make_localizer(provenance.head, encoder, provenance.size)
     _fill(model, checkpoint)
