@@ -151,17 +151,17 @@ class Anchored(Training):
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """By default the source's, without a source unet; or maknet, densenet121 … of segmentation-models-pytorch."""
     transfer: Annotated[str, arg(metavar="full|mean-var|lowest:K")] = "full"
-    """What of the source is taken: full (all of it), mean-var (drawn with its mean and variance, for --lambda 0),
+    """What of the source is taken: full (all of it), mean-var (drawn with its mean and variance, for λ = 0),
     lowest:K (its K lowest convolution layers; the others are drawn anew, and λ does not hold them)."""
     anchor: Literal["encoder", "all"] = "encoder"
-    """What of the source is taken and held by λ: its encoder, or its decoder too, where it has one (--head unet)."""
+    """What of the source is taken and held by λ: its encoder, or its decoder too, where it has one."""
     focus: Literal["none"] | Path = "none"
     """Look at crops about the target, where the click or this localizer says it is; none for whole images. For one
     compact target, such as the optic disc."""
     crop: float = 2.5
-    """Side of the crops with --focus, as a multiple of the target's usual extent."""
+    """Side of the crops, as a multiple of the target's usual extent."""
     stage_weights: Annotated[tuple[float, ...], arg(metavar="W...", help_behavior_hint="")] = ()
-    """λ of each encoder stage as a multiple of --lambda, the finest stage first; by default 1 for all."""
+    """λ of each encoder stage as a multiple of λ, the finest stage first; by default 1 for all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
