@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs=2, default=[96, 192], help="of crops, and of whole photographs")
     parser.add_argument("--crop", type=float, default=2.0, help="side of the crops in extents of the target")
     parser.add_argument("--learning-rate", type=float, default=5e-3)
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--pretrain-steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--anchor", choices=["encoder", "all"], default="encoder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import nibabel as nib
 import numpy as np
 import pytest
@@ -123,18 +124,39 @@ def test_the_fundus_recipe_evens_out_the_light_and_keeps_black_black():
     assert bright[inside].std() > raw[0][inside].std()
 
 
-def test_natives_are_the_whole_plane_with_the_same_steps():
-    """On a square plane at its own size both are the same; elsewhere the tiles of CLAHE are as square as can be."""
+def test_natives_are_the_whole_plane_before_any_step():
     colour = fundus(0, 128).image
-    native = next(FUNDUS.natives(image_of(colour), [0]))
-    assert native.shape == (128, 128, 1)
-    assert (native[..., 0] == square_of(FUNDUS, colour, 128)[0]).all()
     wide = np.concatenate([colour, colour], axis=1)
-    assert next(FUNDUS.natives(image_of(wide), [0])).shape == (128, 256, 1)
+    native = next(FUNDUS.natives(image_of(wide), [0]))
+    assert native.shape == (128, 256, 1)
+    assert (native[..., 0] == cv2.cvtColor(wide.astype(np.float32) / 255, cv2.COLOR_RGB2GRAY)).all()
     volume = np.stack([np.full((4, 6), value, np.int16) for value in (-1000, -800, -500, 0)])
     planes = list(CT_LUNG_3.natives(image_of(volume, 3), [0, 3]))
     assert [plane.shape for plane in planes] == [(4, 6, 3)] * 2
     assert planes[1][0, 0] == pytest.approx([0.5, 1, 1])
+
+
+def test_a_crop_of_everything_is_the_square_where_contrast_is_not_evened_out():
+    plane = random(np.uint8, (40, 40, 3))
+    native = next(PLAIN.natives(image_of(plane), [0]))
+    frame = Letterbox.around((40, 40), 32, (19.5, 19.5), 40)
+    assert (PLAIN.crop(native, frame) == square_of(PLAIN, plane, 32)).all()
+
+
+@pytest.mark.parametrize("kept", [None, 32])
+def test_a_crop_is_stretched_by_what_is_seen_of_it(kept):
+    """Grey values from 0.3 to 0.5 fill the middle; around it, seen or not, they are wilder."""
+    native = np.clip(np.random.default_rng(0).random((64, 64, 1), np.float32), 0.05, 1)
+    native[16:48, 16:48] = 0.3 + 0.2 * native[16:48, 16:48]
+    crop = FUNDUS.crop(native, Letterbox.around((64, 64), 64, (31.5, 31.5), 64), kept)
+    assert crop.shape == (1, 64, 64) and crop.min() >= 0 and crop.max() <= 1
+    low, high = np.percentile(crop[0, 16:48, 16:48], (1, 99))
+    if kept:
+        assert (low, high) == pytest.approx((0.1, 0.9), abs=1e-3)
+    else:
+        assert high - low < 0.3
+    outside = FUNDUS.crop(native, Letterbox.around((64, 64), 64, (0, 0), 64))
+    assert not outside[0, :31, :31].any(), "black stays black"
 
 
 def test_the_square_lies_where_the_letterbox_says():

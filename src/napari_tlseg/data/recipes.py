@@ -17,7 +17,11 @@ from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.errors import InputError
 
 TILES = 8
-"""Of CLAHE, along the longer side."""
+"""Of CLAHE, along a side."""
+BLACK = 0.04
+"""What is no brighter is the surrounding of a photograph."""
+ROOM = 0.1
+"""Brightness that a stretched crop leaves at either end, as its margin may be darker or brighter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,30 +67,37 @@ class Recipe:
     def squares(self, image: Image, planes: Iterable[int], size: int) -> Iterator[NDArray[np.float32]]:
         """The planes asked for, each as (C, size, size) float32 in [0, 1]."""
         frame = Letterbox(image.geometry.plane_shape[1:], size)
-        return self._views(image, planes, frame.image)
-
-    def crops(self, image: Image, planes: Iterable[int], frame: Letterbox) -> Iterator[NDArray[np.float32]]:
-        """A crop of the planes asked for, each as (C, size, size) float32 in [0, 1]."""
-        return (frame.image(native).transpose(2, 0, 1) for native in self.natives(image, planes))
+        return self._views(image, planes, lambda values: self._steps(frame.image(values).transpose(2, 0, 1)))
 
     def natives(self, image: Image, planes: Iterable[int]) -> Iterator[NDArray[np.float32]]:
-        """The planes asked for on their own grid, each as (Y, X, C) float32 in [0, 1]: to cut crops from.
+        """The planes asked for on their own grid, each as (Y, X, C) float32 in [0, 1]: to cut crops from."""
+        return (
+            view.transpose(1, 2, 0) for view in self._views(image, planes, lambda values: values.transpose(2, 0, 1))
+        )
 
-        The steps of the modality see the whole plane here too: those that look about (CLAHE on tiles) would otherwise
-        even out a target that fills the crop, and a pixel would change with the place of the crop.
+    def crop(self, native: NDArray[np.float32], frame: Letterbox, kept: int | None = None) -> NDArray[np.float32]:
+        """A crop of what `natives` gave: (C, size, size) float32 in [0, 1].
+
+        Where the recipe evens out contrast, a crop is stretched by what is in it, of its middle `kept` pixels: CLAHE on
+        tiles smaller than the target would take away what tells it from its surroundings.
         """
-        return (view.transpose(1, 2, 0) for view in self._views(image, planes, lambda plane: plane))
+        picture = frame.image(native).transpose(2, 0, 1)
+        if not self.clahe:
+            return self._steps(picture)
+        edge = (frame.size - (kept or frame.size)) // 2
+        seen = slice(edge, frame.size - edge)
+        return np.stack([_stretch(channel, channel[seen, seen], ROOM) for channel in picture])
 
     def _views(
         self, image: Image, planes: Iterable[int], place: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     ) -> Iterator[NDArray[np.float32]]:
-        """(C, ...) of each plane, with its neighbours; `place` is what is done to it before the steps."""
+        """(C, ...) of each plane, with its neighbours; `place` is what is done to each (Y, X, C)."""
         limits, stack = self.limits(image), image.planes
         offsets = range(-self.neighbours, self.neighbours + 1)
         for plane in planes:
             chosen = [min(max(plane + offset, 0), len(stack) - 1) for offset in offsets]
             scaled = (self._scaled(stack[index], limits) for index in chosen)
-            yield np.concatenate([self._steps(place(values).transpose(2, 0, 1)) for values in scaled])
+            yield np.concatenate([place(values) for values in scaled])
 
     def _scaled(self, plane: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.float32]:
         """(Y, X, C) in [0, 1]; one channel where the recipe is grey."""
@@ -109,14 +120,19 @@ def _short(value: float) -> str:
 
 
 def _equalise(channel: NDArray[np.float32], clip: float) -> NDArray[np.float32]:
-    """Contrast stretched to the 1st and 99th percentile of what is not black, then CLAHE; black stays black."""
-    seen = channel > 0.04
-    low, high = np.percentile(channel[seen], (1, 99)) if seen.any() else (0.0, 1.0)
-    stretched = np.clip((channel - low) / max(high - low, 1e-6), 0, 1)
+    """Contrast stretched, then CLAHE; black stays black."""
+    seen, stretched = channel > BLACK, _stretch(channel, channel)
     levels = (stretched * 255 + 0.5).astype(np.uint8)
-    tiles = [max(1, round(TILES * side / max(channel.shape))) for side in channel.shape[::-1]]
-    equal = np.where(seen, cv2.createCLAHE(clip, tiles).apply(levels), 0)
+    equal = np.where(seen, cv2.createCLAHE(clip, (TILES, TILES)).apply(levels), 0)
     return equal.astype(np.float32) / np.float32(255)
+
+
+def _stretch(channel: NDArray[np.float32], sample: NDArray[np.float32], room: float = 0.0) -> NDArray[np.float32]:
+    """The 1st and 99th percentile of what is not black in a sample become `room` and 1 − `room`; black stays black."""
+    bright = sample[sample > BLACK]
+    low, high = np.percentile(bright, (1, 99)) if bright.size else (0.0, 1.0)
+    stretched = np.clip(room + (1 - 2 * room) * (channel - low) / max(high - low, 1e-6), 0, 1)
+    return np.where(channel > BLACK, stretched, 0).astype(np.float32)
 
 
 FUNDUS = Recipe(

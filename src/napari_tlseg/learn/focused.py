@@ -21,8 +21,6 @@ TURNS = 5
 """So often a crop is moved or enlarged."""
 STILL, GROWTH = 0.04, 1.25
 """A crop within so much of its side of the mask's middle need not move; where the mask touches it, it grows by this."""
-OFFSETS = ((0.0, 0.0), (0.06, 0.06), (0.06, -0.06), (-0.06, 0.06), (-0.06, -0.06))
-"""Of the crops whose probabilities are averaged; shares of the side."""
 SMALL, LARGE = 0.6, 1.5
 """A mask of less or more than so many times the smallest or largest training mask's extent is doubtful."""
 Point = tuple[float, float]
@@ -76,6 +74,7 @@ class _Seek:
     def __init__(self, segmenter: FocusedSegmenter, natives: list[NDArray[np.float16]], control: Control) -> None:
         self._segmenter, self._natives, self._control = segmenter, natives, control
         self._focus, self._size = segmenter.focus, segmenter.provenance.size
+        self._recipe = find_recipe(segmenter.provenance.recipe)
         height, width = natives[0].shape[:2]
         self._shape, self._side = (height, width), segmenter.focus.pixels((height, width))
 
@@ -102,11 +101,12 @@ class _Seek:
         return (second, True) if better else (attempt, False)
 
     def _about(self, start: Point, planes: range) -> _Attempt:
-        """Move and enlarge a crop until the mask lies in its middle, then average a few."""
+        """Move and enlarge a crop until the mask lies in its middle."""
         centre, side = start, self._side
         for _ in range(TURNS):
             frame = self._frame(centre, side)
-            box = _box(self._labels([frame], planes))
+            labels = self._labels(frame, planes)
+            box = _box(labels)
             if box is None or self._control.stop:
                 break
             middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
@@ -116,8 +116,7 @@ class _Seek:
                 side *= GROWTH
             else:
                 break
-        labels = self._labels([self._frame(tuple(np.add(centre, side * np.array(o))), side) for o in OFFSETS], planes)
-        return _Attempt(labels=labels, doubts=tuple(self._doubts(labels, self._frame(centre, side), start)))
+        return _Attempt(labels=labels, doubts=tuple(self._doubts(labels, frame, start)))
 
     def _doubts(self, labels: Labels, frame: Letterbox, start: Point) -> Iterator[str]:
         box = _box(labels)
@@ -152,29 +151,22 @@ class _Seek:
     def _frame(self, centre: Sequence[float], side: float) -> Letterbox:
         return Letterbox.around(self._shape, self._size, (centre[0], centre[1]), side)
 
-    def _labels(self, frames: list[Letterbox], planes: range) -> Labels:
-        """(N, Y, X) of the whole image: the mean over crops, where a pixel is in any; elsewhere background."""
+    def _labels(self, frame: Letterbox, planes: range) -> Labels:
+        """(N, Y, X) of the whole image; background outside the crop."""
         labels = np.zeros((len(self._natives), *self._shape), np.uint8)
-        ones = np.ones((1, self._size, self._size), np.float32)
-        cover = np.maximum(np.sum([frame.native(ones) for frame in frames], axis=0), 1)
-        together = max(1, BATCH // len(frames))
-        for first in range(planes.start, planes.stop, together):
+        for first in range(planes.start, planes.stop, BATCH):
             if self._control.stop:
                 break
-            chunk = range(first, min(first + together, planes.stop))
-            found = self._forward([(plane, frame) for plane in chunk for frame in frames])
-            for plane in chunk:
-                mean = np.sum([frame.native(telling(next(found))) for frame in frames], axis=0) / cover
-                labels[plane] = choose(mean)
+            chunk = range(first, min(first + BATCH, planes.stop))
+            for plane, found in zip(chunk, self._forward([(plane, frame) for plane in chunk]), strict=True):
+                labels[plane] = choose(frame.native(telling(found)))
         return labels
 
     def _forward(self, views: list[tuple[int, Letterbox]]) -> Iterator[NDArray[np.float32]]:
         """(classes, size, size) probabilities of each plane and frame."""
         for start in range(0, len(views), BATCH):
-            squares = [
-                frame.image(self._natives[plane].astype(np.float32)).transpose(2, 0, 1)
-                for plane, frame in views[start : start + BATCH]
-            ]
+            chunk = views[start : start + BATCH]
+            squares = [self._recipe.crop(self._natives[plane].astype(np.float32), frame) for plane, frame in chunk]
             yield from self._segmenter.forward(squares)
 
 

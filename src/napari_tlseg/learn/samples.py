@@ -75,7 +75,8 @@ def mask_samples(case: Case, recipe: Recipe, size: int, classes: int) -> list[Sa
 
 def crop_samples(case: Case, recipe: Recipe, frame: Letterbox, classes: int, kept: int | None = None) -> list[Sample]:
     """The painted planes of a case within a crop, of which the middle `kept` pixels are to be seen."""
-    squares = recipe.crops(read_image(case.image, case.page), case.planes, frame)
+    natives = recipe.natives(read_image(case.image, case.page), case.planes)
+    squares = (recipe.crop(native, frame, kept) for native in natives)
     return [replace(sample, kept=kept) for sample in _painted(case, squares, frame, classes)]
 
 
