@@ -125,7 +125,7 @@ def test_how_long_it_takes_is_estimated_for_crops(eyes: Path) -> None:
     job = Finetune(data=eyes, out=eyes.parent / "other", focus=eyes.parent / "clicks.safetensors", device="cpu")
     *_, last = Estimate(of=job, device="cpu").run()
     assert isinstance(last, Finished)
-    assert last.summary["size"] == 64, "crops of 2.5 times 17 px, in whole multiples of 32"
+    assert last.summary["size"] == 64, "crops of 34 px, in whole multiples of 32"
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:

@@ -125,6 +125,14 @@ def test_where_the_localizer_is_wrong_the_whole_image_is_searched():
     assert found.doubt == "found by a search of the whole image"
 
 
+@pytest.mark.parametrize(("doubt", "found"), [(0.01, "speck"), (0.06, "disc"), (float("nan"), "disc")])
+def test_a_sure_localizer_is_believed(doubt, found):
+    """A speck where it says, a disc elsewhere: one that is unsure, or knows no doubt, is not."""
+    image = photograph((40, 50, RADIUS), (160, 260, 5))
+    mask = np.stack(segmenter(160, 260, doubt=doubt).find(image, None, Control()).planes)[0]
+    assert (mask[40, 50], mask[160, 260]) == ((0, 1) if found == "speck" else (1, 0))
+
+
 def test_an_unsure_localizer_is_marked_though_its_mask_looks_right():
     image = photograph((100, 150, RADIUS))
     found = segmenter(doubt=0.06).find(image, None, Control())

@@ -16,7 +16,7 @@ from napari_tlseg.learn.predict import Segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, save
 from napari_tlseg.options import Precision
 
-SIZE = 128
+SIZE = 96
 """Side of the square that the network sees of a crop, pixels, where the image has as many to show."""
 
 

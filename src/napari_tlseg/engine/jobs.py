@@ -158,7 +158,7 @@ class Anchored(Training):
     focus: Literal["none"] | Path = "none"
     """Look at crops about the target, where the click or this localizer says it is; none for whole images. For one
     compact target, such as the optic disc."""
-    crop: float = 2.5
+    crop: float = 2.0
     """Side of the crops, as a multiple of the target's usual extent."""
     stage_weights: Annotated[tuple[float, ...], arg(metavar="W...", help_behavior_hint="")] = ()
     """λ of each encoder stage as a multiple of λ, the finest stage first; by default 1 for all."""

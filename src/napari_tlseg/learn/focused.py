@@ -14,7 +14,7 @@ from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.events import Control
 from napari_tlseg.learn.focus import Focus
-from napari_tlseg.learn.locator import Locator, usual_plane
+from napari_tlseg.learn.locator import Locator, Place, usual_plane
 from napari_tlseg.learn.predict import BATCH, Found, Segmenter, choose, telling
 
 TURNS = 5
@@ -62,7 +62,7 @@ class FocusedSegmenter(Segmenter):
         else:
             plane = usual_plane(self.focus.height, count)
             place = self.locator.find(image, plane)
-            attempt, searched = seek.about_guess((place.y, place.x), plane, place.unsure)
+            attempt, searched = seek.about_guess(place, plane)
             doubts, by = (*(("the localizer is unsure",) if place.unsure else ()), *attempt.doubts), "localizer"
             doubts = (*doubts, "found by a search of the whole image") if searched else doubts
         return None if control.stop else Found(list(attempt.labels), focus=by, doubt="; ".join(doubts))
@@ -87,14 +87,18 @@ class _Seek:
         ends = [end for end in (near[0], near[-1]) if end not in (everywhere[0], everywhere[-1])]
         return self._about((y, x), everywhere) if attempt.labels[ends].any() else attempt
 
-    def about_guess(self, place: Point, plane: int, unsure: bool) -> tuple[_Attempt, bool]:
-        """About the localizer's guess, or about the place that looks most like the target, if there is less doubt."""
-        everywhere = range(len(self._natives))
-        attempt = self._about(place, everywhere)
-        if not attempt.doubts and not unsure:
+    def about_guess(self, place: Place, plane: int) -> tuple[_Attempt, bool]:
+        """About the localizer's guess, or about the place that looks most like the target, if there is less doubt.
+
+        Where the localizer is sure and there is something, it is believed.
+        """
+        everywhere, start = range(len(self._natives)), (place.y, place.x)
+        attempt = self._about(start, everywhere)
+        sure = place.doubt is not None and not place.unsure
+        if not attempt.doubts or (sure and attempt.labels.any()):
             return attempt, False
         other = self._search(plane)
-        if other is None or np.hypot(*np.subtract(other, place)) < self._side / 4:
+        if other is None or np.hypot(*np.subtract(other, start)) < self._side / 4:
             return attempt, False
         second = self._about(other, everywhere)
         better = len(second.doubts) < len(attempt.doubts)
