@@ -15,6 +15,7 @@ _HOMES = {
     "Control": "events",
     "Dataset": "data.case",
     "Demo": "engine.jobs",
+    "Explain": "engine.jobs",
     "Finetune": "engine.jobs",
     "InputError": "errors",
     "Localizer": "nets.heads",

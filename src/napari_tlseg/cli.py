@@ -19,7 +19,7 @@ import tyro
 from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from napari_tlseg.engine.jobs import Demo, Finetune, Locate, Predict, Pretrain, Score, Sources
+from napari_tlseg.engine.jobs import Demo, Explain, Finetune, Locate, Predict, Pretrain, Score, Sources
 from napari_tlseg.engine.jobs import Job as AnyJob
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
@@ -65,6 +65,7 @@ Commands = (
     | Annotated[Command[Predict], subcommand("predict", description=Predict.__doc__)]
     | Annotated[Command[Locate], subcommand("locate", description=Locate.__doc__)]
     | Annotated[Command[Score], subcommand("score", description=Score.__doc__)]
+    | Annotated[Command[Explain], subcommand("explain", description=Explain.__doc__)]
     | Annotated[Command[Sources], subcommand("sources", description=Sources.__doc__)]
     | Annotated[Launch, subcommand("launch", description=Launch.__doc__)]
 )

@@ -90,6 +90,9 @@ def finished_lines(event: Finished) -> Iterator[str]:
         yield ENDS[event.reason]
     if "rows" in summary:
         yield from _demo_lines(event)
+    elif "explained" in summary:
+        yield from _table(summary["explained"])
+        yield f"The picture is in {event.out}"
     elif "sources" in summary:
         rows = [source["row"] for source in summary["sources"]]
         yield from _table(rows) if rows else ["No source is there: pretrain makes one."]

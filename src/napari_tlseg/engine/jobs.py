@@ -300,6 +300,32 @@ class Sources(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain(Job):
+    """Draw what in an image a model's answer comes from (integrated gradients), and see what changes without it."""
+
+    data: Annotated[Positional[Path], arg(metavar="FILE")]
+    """An image file, or a folder with a DICOM series."""
+    model: Path
+    """A run folder, or a source that was pretrained on clicks or labels."""
+    out: Path
+    """Picture to write, .png."""
+    plane: OptionalInt = None
+    """Which plane of a volume; by default the middle one."""
+    steps: int = 50
+    """Images between black and the real one that gradients are taken at."""
+    overwrite: bool = False
+    """Replace a file of that name."""
+
+    def __post_init__(self) -> None:
+        _require(2 <= self.steps <= 1000, "--steps", self.steps, "between 2 and 1000")
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.explaining import explain
+
+        return explain(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(Job):
     """The whole journey on phantoms or your own folder: clicks, pretraining, fine-tuning at several λ, a table."""
 

@@ -1,0 +1,74 @@
+"""A picture and a table of what a model's answers come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_tlseg import journey
+from napari_tlseg.cli import main
+from tiny import write_chests, write_eyes
+
+pytest.importorskip("captum")
+TINY: dict[str, Any] = {"steps": 2, "size": 32, "batch": 2, "device": "cpu", "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("explain")
+    eyes, chests = write_eyes(root / "eyes"), write_chests(root / "chests")
+    journey.finetune(eyes, root / "run", **TINY)
+    journey.finetune(chests, root / "volumes", **TINY)
+    journey.pretrain(eyes, root / "clicks.safetensors", **TINY)
+    journey.pretrain(eyes, root / "labels.safetensors", task="classify", **TINY)
+    journey.pretrain([eyes, chests], root / "hydra.safetensors", task="segment", **TINY)
+    return root
+
+
+def explain(image: Path, model: Path, out: Path, *flags: str) -> int:
+    return main(["explain", str(image), "--model", str(model), "--out", str(out), "--steps", "8", *flags])
+
+
+@pytest.mark.parametrize(
+    ("model", "image", "answers"),
+    [
+        ("run", "eyes/images/eye0.png", ["target"]),
+        ("volumes", "chests/images/chest0.nii.gz", ["lung", "infection"]),
+        ("clicks.safetensors", "eyes/images/eye0.png", ["y", "x"]),
+        ("labels.safetensors", "eyes/images/eye0.png", ["target"]),
+    ],
+)
+def test_every_kind_of_model_can_be_looked_into(
+    model: str, image: str, answers: list[str], place: Path, tmp_path: Path, capsys: Any
+) -> None:
+    out = tmp_path / "why.png"
+    assert explain(place / image, place / model, out, "--device", "cpu", "--json") == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]
+    assert list(dict.fromkeys(row["answer"] for row in summary["explained"])) == answers
+    assert [each["answer"] for each in summary["completeness"]] == answers
+    with Image.open(out) as picture:
+        assert picture.size == (32 * (1 + len(answers)), 32)
+        panels = np.asarray(picture)
+    assert (panels[:, :32, 0] == panels[:, :32, 2]).all() and (panels[:, 32:, 0] != panels[:, 32:, 2]).any()
+    assert explain(place / image, place / model, tmp_path / "b.png", "--device", "cpu") == 0
+    said = capsys.readouterr().out
+    assert "most influential pixels black" in said and f"The picture is in {tmp_path / 'b.png'}" in said
+
+
+def test_what_cannot_be_explained_is_refused(place: Path, tmp_path: Path, capsys: Any) -> None:
+    eye, chest = place / "eyes/images/eye0.png", place / "chests/images/chest0.nii.gz"
+    for image, model, out, flags, said in (
+        (eye, place / "hydra.safetensors", tmp_path / "a.png", (), "holds several decoders"),
+        (eye, place / "run", tmp_path / "a.jpg", (), "is not the name of a picture; let it end in .png"),
+        (eye, place / "run", tmp_path / "a.png", ("--plane", "1"), "has no plane 1; give --plane from 0 to 0"),
+        (chest, place / "volumes", tmp_path / "a.png", ("--plane", "3"), "has no plane 3; give --plane from 0 to 2"),
+        (tmp_path / "no.png", place / "run", tmp_path / "a.png", (), "no.png"),
+    ):
+        assert explain(image, model, out, "--device", "cpu", *flags) == 2
+        assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
