@@ -94,6 +94,11 @@ class Run:
         """The scored cases that the source was trained on."""
         return frozenset(row["case"] for row in self.scores if row.get("seen", "").lower() == "true")
 
+    @cached_property
+    def doubts(self) -> Mapping[str, str]:
+        """Why the mask of a case may be wrong, of the cases where the run says so."""
+        return {row["case"]: row["doubt"] for row in self.scores if row.get("doubt")}
+
     def part_of(self, case: str) -> str:
         """training, validation or held-out; empty where the run did not see it, or was killed before it said so."""
         summary = self.summary
@@ -122,6 +127,16 @@ def card_of(source: object) -> Card | None:
         return read_source(source / "model.safetensors" if source.is_dir() else source)
     except InputError:
         return None
+
+
+def localizer_of(folder: Path, picked: object = None) -> Path | None:
+    """What says where to look: the picked source, or else the latest of the folder, that finds centres by heat map."""
+    found = [picked, *sources_of(folder)]
+    return next((path for path in found if isinstance(path, Path) and _says_where(card_of(path))), None)
+
+
+def _says_where(card: Card | None) -> bool:
+    return card is not None and card.facts["task"] == "localize" and card.facts.get("head") in ("heatmap", "unet")
 
 
 def job_of(run: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.overlay import FN, FP, Counts, confusion_map, confusion_planes, worst_plane
 from napari_tlseg.data.tables import write_painted
 from napari_tlseg.engine.jobs import Finetune, Predict
-from napari_tlseg.gui.review.case_table import judged
+from napari_tlseg.gui.review.case_table import _row, judged
 from napari_tlseg.gui.review.dock import NO_FOLDER, NO_RUN, ReviewDock
 from napari_tlseg.gui.review.legend import DASH
 from napari_tlseg.gui.review.predictions import Found
@@ -278,6 +278,18 @@ def test_worst_first_then_undefined_then_without_a_score(tmp_path: Path) -> None
     assert [case.name for case in judged(Run(tmp_path, facts), ["a", "c", "d"], final=True)] == ["c", "d", "a"]
     killed = judged(Run(tmp_path), ["c", "d", "x"], final=False)
     assert [(case.name, case.state) for case in killed] == [("d", "scored"), ("c", "hidden"), ("x", "not scored")]
+
+
+def test_a_doubtful_case_is_marked_and_says_why(tmp_path: Path) -> None:
+    header = "case,part,class,dice,seen,focus,doubt\n"
+    why = "the localizer is unsure"
+    rows = f"a,validation,disc,0.9,False,localizer,{why}\nb,held-out,disc,0.8,False,localizer,\n"
+    (tmp_path / "scores.csv").write_text(header + rows)
+    found = {case.name: case for case in judged(Run(tmp_path), ["a", "b"], final=True)}
+    assert (found["a"].doubt, found["b"].doubt) == (why, "")
+    marked, plain = (_row(found[name]) for name in "ab")
+    assert marked.cells[1] == "validation · doubtful" and marked.tips[1].endswith(f"Look at it: {why}.")
+    assert plain.cells[1] == "held-out"
 
 
 def test_errors_of_a_photograph_are_those_of_the_files(desk: Desk, eyes: Path) -> None:

@@ -159,7 +159,7 @@ def test_pretrain_runs_with_the_defaults_of_the_job_and_its_result_is_the_source
     assert not desk.dock.strength.isEnabled(), "nothing to hold the encoder to"
     box._button.click()
     out = eyes / "sources" / "clicks.safetensors"
-    assert desk.jobs == [Pretrain(data=(eyes,), out=out)]
+    assert desk.jobs == [Pretrain(data=(eyes,), out=out, head="heatmap")]
     make_source(eyes)
     scores = {"validation": {"error": 4.4, "cases": 1}, "held_out": {"error": 9.0, "cases": 2}}
     desk.tell(0, Finished(reason="done", out=out, summary=scores))
@@ -243,6 +243,30 @@ def test_the_card_of_the_picked_source_is_shown(desk: Desk, eyes: Path) -> None:
     assert desk.shown("card")
     pick(desk, "nothing")
     assert not desk.shown("card")
+
+
+def make_localizer(folder: Path, name: str, head: str) -> Path:
+    facts = {"task": "localize", "head": head, "encoder": "unet", "recipe": "fundus", "size": 192}
+    header = json.dumps({"__metadata__": {"provenance": json.dumps(facts), "sha256": "ab" * 32}}).encode()
+    path = make_source(folder, name)
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    return path
+
+
+def test_where_there_is_a_localizer_it_says_where_to_look(desk: Desk, eyes: Path) -> None:
+    """Whatever the source is; one that gives a single point and knows no doubt does not count."""
+    make_localizer(eyes, "point", "regression")
+    desk.open(eyes)
+    box = desk.dock._focus
+    assert not box.isEnabled() and desk.dock.job().focus == "none"
+    path = make_localizer(eyes, "clicks", "heatmap")
+    desk.session.runs_changed.emit()
+    pick(desk, "my clicks: clicks")
+    assert box.isEnabled() and box.isChecked() and desk.dock.job().focus == path
+    pick(desk, "nothing")
+    assert desk.dock.job().source == "none" and desk.dock.job().focus == path
+    desk.qtbot.mouseClick(box, Qt.MouseButton.LeftButton)
+    assert box.isChecked() is False and desk.dock.job().focus == "none"
 
 
 def test_a_run_is_named_after_its_source_and_strength(desk: Desk, eyes: Path) -> None:

@@ -44,6 +44,8 @@ class Judged:
     dice: float | None = None
     seen: bool = False
     """The source of the run was trained on it."""
+    doubt: str = ""
+    """Why the run says that its mask may be wrong."""
 
 
 class CaseTable(Rows):
@@ -68,7 +70,8 @@ def judged(run: Run, names: Sequence[str], *, final: bool) -> list[Judged]:
 def _judge(run: Run, name: str, final: bool) -> Judged:
     part = run.part_of(name) or ("not used" if run.summary else DASH)
     dice, state = run.dice.get(name), _state(run, name, hidden=part == HELD_OUT and not final)
-    return Judged(name=name, part=part, state=state, dice=dice if state == "scored" else None, seen=name in run.seen)
+    dice, doubt = dice if state == "scored" else None, run.doubts.get(name, "")
+    return Judged(name=name, part=part, state=state, dice=dice, seen=name in run.seen, doubt=doubt)
 
 
 def _state(run: Run, name: str, *, hidden: bool) -> State:
@@ -85,6 +88,7 @@ def _badness(case: Judged) -> tuple[int, float]:
 
 def _row(case: Judged) -> Row:
     dice = WORDS.get(case.state) if case.dice is None else f"{case.dice:.3f}"
-    part = f"{case.part} · seen" if case.seen else case.part
-    why = " ".join(filter(None, (PARTS.get(case.part, ""), SEEN if case.seen else "")))
+    part = " · ".join((case.part, *(["seen"] if case.seen else ()), *(["doubtful"] if case.doubt else ())))
+    doubt = f"Look at it: {case.doubt}." if case.doubt else ""
+    why = " ".join(filter(None, (PARTS.get(case.part, ""), SEEN if case.seen else "", doubt)))
     return Row(key=case.name, cells=(case.name, part, dice or ""), tips=(case.name, why, TIPS[case.state]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QUrl
@@ -17,7 +18,7 @@ from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started
 from napari_tlseg.gui.notices import guarded, log_file
 from napari_tlseg.gui.progress import Progress, name_of
 from napari_tlseg.gui.runner import Task
-from napari_tlseg.gui.runs import RUNS, Run, free_name
+from napari_tlseg.gui.runs import RUNS, Run, free_name, localizer_of
 from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.cost import Cost
 from napari_tlseg.gui.train.curves import Curves
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import napari
 
 SETTINGS = (
-    *("encoder", "recipe", "size", "steps", "labels", "batch", "learning_rate", "held_out", "patience"),
+    *("encoder", "recipe", "size", "crop", "steps", "labels", "batch", "learning_rate", "held_out", "patience"),
     *("loss", "solver", "norm", "precision", "device", "masks", "seed"),
 )
 IMAGENET_ENCODER = "densenet121"
@@ -55,6 +56,8 @@ class TrainDock(QWidget):
         self.form = Form(Finetune, SETTINGS, choices, LABELS)
         self._warm = QCheckBox("Go on from the run shown", objectName="warm")
         self._warm.setToolTip(as_tooltip(field_help(Finetune)["start"]))
+        self._focus = QCheckBox("Look where the clicks say", objectName="focus", checked=True)
+        self._focus.setToolTip(as_tooltip(field_help(Finetune)["focus"]))
         self.cost = Cost(self.session, self.job, "masks")
         self._no_gpu = QLabel(wordWrap=True, objectName="no_gpu")
         self._train = QPushButton("Train", objectName="train")
@@ -86,7 +89,14 @@ class TrainDock(QWidget):
         for each in (_heading("Source"), self.source, _heading("Masks"), self.masks):
             column.addWidget(each)
         column.addWidget(self._settings)
-        for each in (_heading("Closeness to the source"), self.strength, self.cost, self._no_gpu, self._warm):
+        for each in (
+            _heading("Closeness to the source"),
+            self.strength,
+            self._focus,
+            self.cost,
+            self._no_gpu,
+            self._warm,
+        ):
             rows.addWidget(each)
         for each in (self._train, self.progress, self._said, self._assumed):
             rows.addWidget(each)
@@ -108,7 +118,7 @@ class TrainDock(QWidget):
         session.opened.connect(self._clear)
         session.run_shown.connect(self._show_run)
         changes = session.opened, session.masks_changed, session.run_shown, self.form.valueChanged
-        for change in (*changes, self.source.valueChanged, self._warm.toggled):
+        for change in (*changes, self.source.valueChanged, self._warm.toggled, self._focus.toggled):
             change.connect(self.cost.change)
         for fold in (self._settings, self.source.settings):
             fold.toggled.connect(self._arrange)
@@ -130,9 +140,15 @@ class TrainDock(QWidget):
             out=free_name(folder / RUNS, _name(source, strength)),
             source=source,
             strength=strength,
+            focus=self._localizer() or "none",
             start=run.path if run is not None and self._warm.isChecked() else None,
             **settings,
         )
+
+    def _localizer(self) -> Path | None:
+        """What says where to look; None for whole images."""
+        folder = self.session.folder
+        return localizer_of(folder, self.source.value()) if folder is not None and self._focus.isChecked() else None
 
     def train(self) -> None:
         """Begin, in the background, once what was painted just now is on the disk."""
@@ -207,16 +223,17 @@ class TrainDock(QWidget):
 
     def _refresh(self, *_: object) -> None:
         """What can be done now."""
-        run, busy = self.session.run, self.session.training
+        run, busy, folder = self.session.run, self.session.training, self.session.folder
         self._warm.setText("Go on from the run shown" + (f" ({run.name})" if run is not None else ""))
         self._warm.setEnabled(run is not None)
+        self._focus.setEnabled(folder is not None and localizer_of(folder, self.source.value()) is not None)
         running = self._task.job if self._task is not None else None
         source = running.source if isinstance(running, Finetune) else self.source.value()
         self.strength.setEnabled(source != "none")
         self.strength.set_note("Without a source there is nothing to hold the encoder to." if source == "none" else "")
-        self._train.setEnabled(self.session.folder is not None and not busy)
+        self._train.setEnabled(folder is not None and not busy)
         self._arrange()
-        for widget in (self.cost, self._warm):
+        for widget in (self.cost, self._warm, self._focus):
             widget.setVisible(not busy)
         self._no_gpu.setVisible(not busy and bool(self._no_gpu.text()))
 

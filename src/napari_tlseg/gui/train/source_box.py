@@ -31,7 +31,19 @@ LEAST = 2
 """Clicks: with fewer there is nothing to compare within a step."""
 FILES = "Models and weights (*.safetensors *.pth *.pt *.bin)"
 CHOOSE = "choose"
-SETTINGS = ("encoder", "steps", "size", "recipe", "batch", "learning_rate", "held_out", "patience", "device", "seed")
+SETTINGS = (
+    "head",
+    "encoder",
+    "steps",
+    "size",
+    "recipe",
+    "batch",
+    "learning_rate",
+    "held_out",
+    "patience",
+    "device",
+    "seed",
+)
 CALLED = LABELS | {"labels": "Clicks used"}
 
 
@@ -55,6 +67,7 @@ class SourceBox(QWidget):
         self._button.setToolTip(as_tooltip(str(Pretrain.__doc__)))
         choices = {"encoder": ["unet"], "recipe": ("auto", *RECIPES), "device": ["auto", "cpu"]}
         self.form = Form(Pretrain, SETTINGS, choices, CALLED)
+        self.form.setValue({"head": "heatmap"})  # which finds centres far more exactly, and says where it is unsure
         self.settings = Fold("Pretraining settings", self.form)
         self._card = QLabel(wordWrap=True, objectName="card")
         """What the picked source learned from, and how good it was."""
