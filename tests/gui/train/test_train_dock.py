@@ -145,7 +145,7 @@ def test_nothing_can_be_trained_before_a_folder_is_open(desk: Desk) -> None:
 def test_train_runs_with_the_defaults_of_the_job(desk: Desk, eyes: Path) -> None:
     desk.open(eyes)
     desk.train()
-    assert desk.jobs == [Finetune(data=eyes, out=eyes / "runs" / "scratch")]
+    assert desk.jobs == [Finetune(data=eyes, out=eyes / "runs" / "scratch", unreadable="skip")]
     assert not desk.dock._train.isEnabled() and not desk.dock.source._button.isEnabled(), "one at a time"
     desk.tell(0, Finished(reason="stopped", out=None))
     assert desk.dock._train.isEnabled() and desk.dock.source._button.isEnabled()
@@ -159,7 +159,7 @@ def test_pretrain_runs_with_the_defaults_of_the_job_and_its_result_is_the_source
     assert not desk.dock.strength.isEnabled(), "nothing to hold the encoder to"
     box._button.click()
     out = eyes / "sources" / "clicks.safetensors"
-    assert desk.jobs == [Pretrain(data=(eyes,), out=out, head="heatmap")]
+    assert desk.jobs == [Pretrain(data=(eyes,), out=out, head="heatmap", unreadable="skip")]
     make_source(eyes)
     scores = {"validation": {"error": 4.4, "cases": 1}, "held_out": {"error": 9.0, "cases": 2}}
     desk.tell(0, Finished(reason="done", out=out, summary=scores))
