@@ -36,6 +36,8 @@ from napari_tlseg.nets.checkpoint import read_provenance
 
 RADIUS = 75.0
 """Of a disc in the photographs with clicks, which have no masks, px."""
+RULES = 2
+"""Of prediction on crops: 1 (the first runs) grew a crop without end, and searched where the localizer was sure."""
 KEPT = ("dice_mean", "dice_sd", "hd95_mean", "scored")
 
 
@@ -83,7 +85,7 @@ class Seed:
         for labels in options.labels:
             for strength in options.strengths:
                 for look in options.looks:
-                    key = {"what": "finetune", "labels": labels, "look": look, "lambda": strength}
+                    key = {"what": "finetune", "labels": labels, "look": look, "lambda": strength, "rules": RULES}
                     key |= {"size": self.size(look), "steps": options.steps, "anchor": options.anchor}
                     key |= {"batch": options.batch, "rate": options.learning_rate}
                     key |= {"crop": options.crop} if look == "focus" else {}
@@ -203,7 +205,7 @@ def report(ledger: Ledger) -> None:
             counts = (f"{found[n]} of {found['cases']}" for n in ("failures", "unsure", "failures_unflagged"))
             rows.append([row["head"], row["seed"], where, *numbers, *counts, row["seconds"]])
     print("\nLocalization, px\n" + table(rows))
-    runs = ledger.where(what="finetune")
+    runs = ledger.where(what="finetune", rules=RULES)
     for labels in sorted({run["labels"] for run in runs}):
         rows = [["look", "λ", "anchor", "size", "Dice by seed", "mean ± SD", "worst", "HD95, px", "validation", "s"]]
         own = [run for run in runs if run["labels"] == labels]

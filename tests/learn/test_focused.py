@@ -94,10 +94,20 @@ def test_a_target_at_the_border_of_the_image_is_no_reason_for_doubt(place):
 
 
 def test_the_crop_grows_with_its_target_and_that_is_said():
-    image = photograph((100, 150, 75))
+    image = photograph((100, 150, 55))
     found = segmenter().find(image, None, Control())
     assert dice(found, image) > 0.97
     assert found.doubt == "larger than the training masks"
+
+
+def test_a_crop_does_not_grow_without_end():
+    """A network that sees target everywhere would otherwise end up seeing all of the image."""
+    image = photograph()
+    image.array[:] = 255
+    tool = segmenter()
+    found = np.stack(tool.find(image, None, Control()).planes)[0]
+    assert np.ptp(np.flatnonzero(found.any(axis=0))) + 1 <= 1.25 * FOCUS.pixels(SHAPE) + 1
+    assert tool.model.seen <= 30
 
 
 def test_a_mask_that_reaches_the_border_in_spite_of_all_is_doubtful():

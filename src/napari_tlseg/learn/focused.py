@@ -20,7 +20,10 @@ from napari_tlseg.learn.predict import BATCH, Found, Segmenter, choose, telling
 TURNS = 5
 """So often a crop is moved or enlarged."""
 STILL, GROWTH = 0.04, 1.25
-"""A crop within so much of its side of the mask's middle need not move; where the mask touches it, it grows by this."""
+"""A crop within so much of its side of the mask's middle need not move; where the mask touches it, it grows by this.
+
+Once: the side has room for all training masks, and a network that sees too much would go on to see more in more.
+"""
 SMALL, LARGE = 0.6, 1.5
 """A mask of less or more than so many times the smallest or largest training mask's extent is doubtful."""
 Point = tuple[float, float]
@@ -116,7 +119,7 @@ class _Seek:
             middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
             if max(np.abs(np.subtract(middle, centre))) > STILL * side:
                 centre = middle
-            elif _touches(box, frame):
+            elif _touches(box, frame) and side == self._side:
                 side *= GROWTH
             else:
                 break
