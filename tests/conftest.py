@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,9 @@ import psutil
 import pytest
 from hypothesis import settings
 
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))  # before anything imports torch
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+"""Processes that share the tests."""
+os.environ.setdefault("OMP_NUM_THREADS", "2" if WORKERS == 1 else "1")  # before anything imports torch
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["NAPARI_CONFIG"] = ""  # napari's defaults, and nothing written to the user's
 
@@ -23,6 +26,18 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def screen_of_its_own() -> subprocess.Popen[str] | None:
+    """A virtual screen for each of several workers: on a shared one their windows would take each other the focus."""
+    if WORKERS == 1 or sys.platform != "linux" or shutil.which("Xvfb") is None:
+        return None
+    command = ["Xvfb", "-displayfd", "1", "-screen", "0", "1280x1024x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    os.environ["DISPLAY"] = f":{server.stdout.readline().strip()}"
+    os.environ.pop("WAYLAND_DISPLAY", None)
+    return server
 
 
 def why_no_window() -> str:
@@ -37,6 +52,7 @@ def why_no_window() -> str:
     return f"Qt cannot open a window: {lines[0] if done.returncode < 0 else lines[-1]}"  # Qt aborts, Python raises
 
 
+SCREEN = screen_of_its_own()
 NO_WINDOW = why_no_window()
 pytest_plugins = [] if NO_WINDOW else ["pytestqt.plugin"]  # which would end the whole run where Qt does not load
 
@@ -44,6 +60,13 @@ pytest_plugins = [] if NO_WINDOW else ["pytestqt.plugin"]  # which would end the
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first, slow ones last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def pytest_unconfigure() -> None:
+    """The screen goes with its worker."""
+    if SCREEN is not None:
+        SCREEN.terminate()
+        SCREEN.communicate()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
