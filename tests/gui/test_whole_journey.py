@@ -64,10 +64,10 @@ def test_the_journey_by_mouse_and_keys(viewer: Viewer, qtbot: QtBot, eyes: Path,
     user.wait(lambda: user.reads("Pretrained"))
     source = encoder(eyes / "sources" / "clicks.safetensors")
 
-    user.press("More settings")
+    user.press("Training settings")
     user.field("Steps", "2000")
     user.field("Size", "64")
-    user.press("More settings")
+    user.press("Training settings")
     user.press("Train")
     first = eyes / "runs" / "clicks-0.001"
     user.wait(lambda: any(event["event"] == "Evaluated" for event in events(first)))
@@ -84,9 +84,9 @@ def test_the_journey_by_mouse_and_keys(viewer: Viewer, qtbot: QtBot, eyes: Path,
     frozen = encoder(first / "model.safetensors")
     assert frozen.keys() == source.keys() and all((frozen[name] == source[name]).all() for name in source)
 
-    user.press("More settings")
+    user.press("Training settings")
     user.field("Steps", "60")
-    user.press("More settings")
+    user.press("Training settings")
     user.slide(Qt.Key.Key_Home)
     user.press("Train")
     second = eyes / "runs" / "clicks-0"

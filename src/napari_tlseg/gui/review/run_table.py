@@ -55,7 +55,14 @@ def _row(run: Run, final: bool, training: bool) -> Row:
     precision = run.validation.get("precision_mean")
     return Row(
         key=run.path,
-        cells=(run.name, strength, run.source, _validation(run), _number(precision), held_out),
+        cells=(
+            run.name,
+            strength,
+            run.source.removesuffix(".safetensors"),
+            _validation(run),
+            _number(precision),
+            held_out,
+        ),
         tips=(str(run.path), "" if strength != DASH else "No source: nothing to hold to", run.source, _why(run)),
     )
 

@@ -68,7 +68,7 @@ class TrainDock(QWidget):
         self._said.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._notes = QLabel(wordWrap=True, objectName="notes")
         self._assumed = Fold("What was assumed", self._notes)
-        self._settings = Fold("More settings", self.form)
+        self._settings = Fold("Training settings", self.form)
         self._drawn = False
         """Whether there are curves."""
         self._task: Task | None = None

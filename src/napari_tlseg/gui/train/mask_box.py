@@ -92,7 +92,9 @@ class MaskBox(QWidget):
     def _refresh(self, *_: object) -> None:
         dataset, case, painter = self.session.dataset, self.session.case, self.session.painter
         masks = 0 if dataset is None else len(dataset.labelled)
-        self._count.setText(f"Masks: {masks}" if masks else "No masks yet: paint one or two to begin with.")
+        self._count.setText(
+            f"{masks} mask{'' if masks == 1 else 's'}" if masks else "No masks yet: paint one or two to begin with."
+        )
         self._paint.setEnabled(case is not None)
         painting = painter.case is not None
         self._paint.setChecked(painting)

@@ -56,6 +56,8 @@ class SourceBox(QWidget):
         super().__init__()
         self.session = session
         self._source: Source = "none"
+        self._praised: Path | None = None
+        """The source whose pretraining has just ended, of which it is said how well it went."""
         self._chosen: list[Path] = []
         """Files that the user named."""
         self._combo = QComboBox(objectName="source")
@@ -73,6 +75,7 @@ class SourceBox(QWidget):
         """What the picked source learned from, and how good it was."""
         self._said = QLabel(wordWrap=True, objectName="pretrained")
         self.cost = Cost(session, self.job, "clicks")
+        self.cost.clear()  # that PyTorch is being loaded, Train says
         self._lay_out()
         self._connect()
         self._greet(session.runner.greeting)
@@ -133,6 +136,7 @@ class SourceBox(QWidget):
         self._said.setText(text)
         self._said.setVisible(bool(text))
         self.cost.setVisible(not text)
+        self._praised = None
 
     def _pretrained(self, result: Finished | Failed) -> None:
         if isinstance(result, Failed):
@@ -141,6 +145,7 @@ class SourceBox(QWidget):
             self._say("Stopped before there was anything to keep.")
         else:
             self._say(_verdict(result))
+            self._praised = result.out
             if self.session.folder == result.out.parent.parent:  # else another folder was opened meanwhile
                 self.setValue(result.out)
 
@@ -177,7 +182,7 @@ class SourceBox(QWidget):
         card = card_of(self._source)
         self._card.setText(card.short if card else "")
         self._card.setToolTip(_about(card))
-        self._card.setVisible(card is not None)
+        self._card.setVisible(card is not None and self._source != self._praised)
 
     def _pick(self, index: int) -> None:
         picked = str(self._combo.itemData(index))
