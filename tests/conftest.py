@@ -17,7 +17,9 @@ from hypothesis import settings
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
 """Processes that share the tests."""
-os.environ.setdefault("OMP_NUM_THREADS", "2" if WORKERS == 1 else "1")  # before anything imports torch
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)) if WORKERS == 1 else "1"
+)  # before anything imports torch
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["NAPARI_CONFIG"] = ""  # napari's defaults, and nothing written to the user's
 
