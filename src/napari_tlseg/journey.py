@@ -12,6 +12,7 @@ from typing import Any
 
 from napari_tlseg.engine.jobs import Finetune, Job, Locate, Predict, Pretrain, Score
 from napari_tlseg.events import Control, Finished
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
 
 
 def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options: Any) -> Finished:
@@ -25,6 +26,21 @@ def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **o
     focus = options.pop("focus", "none")
     options["focus"] = focus if focus == "none" else Path(focus)
     return finish(Finetune(data=Path(data), out=Path(out), source=given, **options))  # type: ignore[arg-type]
+
+
+def path(data: Path | str, out: Path | str, source: Path | str, **options: Any) -> Finished:
+    """Train at every λ from ∞ to 0, each going on from the last; `options` are the fields of `LambdaPath`."""
+    return finish(LambdaPath(data=Path(data), out=Path(out), source=Path(source), **options))
+
+
+def crossval(data: Path | str, out: Path | str, source: Path | str, **options: Any) -> Finished:
+    """Recommend λ by cross-validation; `options` are the fields of `Crossval`."""
+    return finish(Crossval(data=Path(data), out=Path(out), source=Path(source), **options))
+
+
+def efficiency(data: Path | str, out: Path | str, sources: Iterable[Path | str], **options: Any) -> Finished:
+    """Dice against the number of masks for each source; `options` are the fields of `Efficiency`."""
+    return finish(Efficiency(data=Path(data), out=Path(out), sources=tuple(map(str, sources)), **options))
 
 
 def predict(data: Path | str | Iterable[Path | str], model: Path | str, out: Path | str, **options: Any) -> Finished:

@@ -104,6 +104,10 @@ def finished_lines(event: Finished) -> Iterator[str]:
         learned = LEARNED[summary["task"]]
         yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"
         yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
+    elif "trials" in summary:
+        yield from _table([_study_row(row) for row in summary.get("arms") or summary["efficiency"]])
+        yield f"{summary['trials']} of {_counted(summary['of'], 'trial')} are in {event.out}; the same command goes on"
+        yield from filter(None, [summary.get("words")])
     elif "path" in summary:
         yield from _table([_path_row(stage) for stage in summary["path"]])
         yield f"The models are in {event.out}; its own is that at λ = {_number(summary['lambda'])}"
@@ -136,6 +140,12 @@ def _origin(summary: Mapping[str, Any]) -> str:
         return "from scratch" if summary["source"] == "none" else f"from the mean and variance of {summary['source']}"
     moved = f"its encoder moved by {summary['drift']:.1%} (drift {summary['drift']:.3g})"
     return f"from {summary['source']} at λ = {_number(summary['lambda'])}; {moved}"
+
+
+def _study_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {"lambda": "λ", "dice_mean": "Dice", "dice_se": "± SE", "precision_mean": "precision"}
+    named = {shown.get(key, key): value for key, value in row.items()}
+    return named | ({"λ": "no source"} if "lambda" in row and row["lambda"] is None else {})
 
 
 def _path_row(stage: Mapping[str, Any]) -> dict[str, Any]:

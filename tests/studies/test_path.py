@@ -164,5 +164,5 @@ def test_a_run_without_a_path_is_named(eyes: Path) -> None:
 
 
 def test_lists_of_strengths_are_read_as_they_are_written() -> None:
-    assert parse_strengths(["inf,1,0.1"]) == (math.inf, 1.0, 0.1)
-    assert parse_strengths(["auto"]) == ()
+    assert parse_strengths("inf,1,0.1") == (math.inf, 1.0, 0.1)
+    assert parse_strengths("auto") == ()

@@ -88,17 +88,17 @@ class RunFolder:
         return self.path / "masks"
 
     def write_job(self, job: Mapping[str, Any]) -> None:
-        write_text(self.path / "job.json", _json(job, indent=2))
+        write_text(self.path / "job.json", to_json(job))
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """One line of events.jsonl, on the disk at once; arrays in the event are left out."""
         numbers = {key: value for key, value in event.items() if not getattr(value, "ndim", 0)}
         with (self.path / "events.jsonl").open("a", encoding="utf-8", newline="\n") as file:
-            file.write(_json(numbers))
+            file.write(to_json(numbers, indent=None))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """The run's last word; from here on the run it replaces is gone."""
-        write_text(self.path / "summary.json", _json(summary, indent=2))
+        write_text(self.path / "summary.json", to_json(summary))
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def discard(self) -> None:
@@ -136,15 +136,20 @@ def is_run(path: Path) -> bool:
 def read_summary(path: Path) -> dict[str, Any]:
     """summary.json of a run folder as it was written: `float(summary["lambda"])` understands "inf"."""
     file = path / "summary.json"
+    if not file.exists():
+        raise InputError("has no summary.json", path, "name the folder of a run that ended well")
+    return read_json(file)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """An object that `to_json` wrote."""
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError("has no summary.json", path, "name the folder of a run that ended well") from None
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read ({error})", file, "run the job again") from None
-    if not isinstance(summary, dict):
-        raise InputError("is not the summary of a run", file, "run the job again")
-    return summary
+    if not isinstance(content, dict):
+        raise InputError("holds no record of a run", file, "run the job again")
+    return content
 
 
 def jsonable(value: Any) -> Any:
@@ -174,7 +179,8 @@ def jsonable(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a record of numbers and names")
 
 
-def _json(value: Mapping[str, Any], indent: int | None = None) -> str:
+def to_json(value: Mapping[str, Any], indent: int | None = 2) -> str:
+    """As text with a newline at its end; `indent` None for one line."""
     return json.dumps(jsonable(value), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 

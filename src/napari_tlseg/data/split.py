@@ -103,7 +103,7 @@ def choose(
     cases = {"mask": dataset.labelled, "click": dataset.clicked, "label": dataset.tagged}[annotation]
     _require_enough(dataset, cases, split, annotation)
     pools: dict[Part, list[Case]] = {part: [] for part in PARTS}
-    for case in sorted(cases, key=lambda case: _rank(seed, case.name)):
+    for case in sorted(cases, key=lambda case: rank(seed, case.name)):
         pools[split.parts[case.name]].append(case)
     training, validation, notes = _draw(dataset, pools["training"], pools["validation"], labels, annotation)
     if split.held_out and not pools["held-out"]:
@@ -172,7 +172,7 @@ def _balance(patients: dict[str, Part], cases: Counter[str], seed: int, held_out
     missing = _shares(cases.total(), held_out, validation)
     for patient in cases.keys() & patients.keys():
         missing[patients[patient]] -= cases[patient]
-    new = sorted(cases.keys() - patients.keys(), key=lambda patient: _rank(seed, patient))
+    new = sorted(cases.keys() - patients.keys(), key=lambda patient: rank(seed, patient))
     if new and len(cases) > 1 and held_out and "held-out" not in {patients.get(patient) for patient in cases}:
         best = min(new, key=lambda patient: abs(cases[patient] - missing["held-out"]))
         new.insert(0, new.pop(new.index(best)))
@@ -188,7 +188,7 @@ def _shares(total: int, held_out: float, validation: float) -> dict[Part, int]:
     return {"training": kept - picked, "validation": picked, "held-out": total - kept}
 
 
-def _rank(seed: int, name: str) -> bytes:
+def rank(seed: int, name: str) -> bytes:
     """A place in the seed's order that does not depend on what else there is."""
     return hashlib.sha256(f"{seed}/{name}".encode()).digest()
 

@@ -15,7 +15,9 @@ from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
+from napari_tlseg.data.case import Dataset
 from napari_tlseg.data.recipes import find_recipe
+from napari_tlseg.data.split import Annotation, Parts, Split, assign, choose, read_split
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.postprocess import Postprocess
@@ -98,6 +100,11 @@ class Training(Job):
         _require(self.patience >= 0, "--patience", self.patience, "0 or more")
         if self.recipe != "auto":
             find_recipe(self.recipe)
+
+    def parts(self, dataset: Dataset, annotation: Annotation) -> Parts:
+        """The annotated cases it works with, by part; writes nothing."""
+        parts = assign(dataset, self.seed, self.held_out, known=read_split(dataset.folder))
+        return choose(dataset, Split(parts=parts, held_out=self.held_out), self.labels, annotation, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

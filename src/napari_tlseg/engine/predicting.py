@@ -39,7 +39,7 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
     _refuse_true_masks(job, cases)
     _refuse_images(targets, cases)
     checkpoint = load_run(job.model)
-    segmenter = _segmenter(job, checkpoint)
+    segmenter = load_segmenter(job, checkpoint, job.clean)
     _require_free(job.out, targets, job.overwrite)
     _require_one_model(job, checkpoint)
     yield from noted(notes)
@@ -112,13 +112,13 @@ def _read(segmenter: Segmenter, case: Case) -> Image:
     return image
 
 
-def _segmenter(job: Predict, checkpoint: Checkpoint) -> Segmenter:
+def load_segmenter(job: Job, checkpoint: Checkpoint, clean: Postprocess | None = None) -> Segmenter:
     """The model, on the job's device."""
     device = pick_device(job.device)
     model = load_model(checkpoint)
     assert isinstance(model, UNet)
     settle(model, device)
-    segmenter = Segmenter(model, checkpoint.provenance, job.clean, pick_precision(job.precision, device))
+    segmenter = Segmenter(model, checkpoint.provenance, clean or Postprocess(), pick_precision(job.precision, device))
     return focused(segmenter, focusing_of(checkpoint, job.device, job.precision))
 
 

@@ -14,7 +14,7 @@ from napari_tlseg.data.files import writable
 from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.recipes import Recipe, find_recipe, pick_recipe, square_size
-from napari_tlseg.data.split import Annotation, Parts, Split, assign, choose, read_split, split_dataset
+from napari_tlseg.data.split import Annotation, Parts, split_dataset
 from napari_tlseg.engine.jobs import Training
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
@@ -85,9 +85,7 @@ def gather(
     `recipe_name` and `size` are those of a source: its encoder learned on images prepared so.
     """
     dataset = read_dataset(folder, job.masks, job.unreadable)
-    known = read_split(dataset.folder)
-    split = Split(parts=assign(dataset, job.seed, job.held_out, known=known), held_out=job.held_out)
-    parts = choose(dataset, split, job.labels, annotation, job.seed)
+    parts = job.parts(dataset, annotation)
     recipe, why = (find_recipe(job.recipe), "") if job.recipe != "auto" else _settle(dataset, recipe_name)
     first = parts.training[0]
     return Material(

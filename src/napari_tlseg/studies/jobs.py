@@ -3,50 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, Suppress, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from napari_tlseg.engine.jobs import Anchored
+from napari_tlseg.data.case import Dataset
+from napari_tlseg.data.split import Annotation, Parts
+from napari_tlseg.engine.jobs import Anchored, Job
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 
 
-def parse_strengths(given: list[str]) -> tuple[float, ...]:
-    """`["inf,1,0.1"]` → (inf, 1.0, 0.1); `["auto"]` → (); ValueError for what is no number."""
-    return () if given == ["auto"] else tuple(float(part) for part in given[0].split(","))
+def parse_strengths(given: str) -> tuple[float, ...]:
+    """`inf,1,0.1` → (inf, 1.0, 0.1); `auto` → (); ValueError for what is no number."""
+    return () if given == "auto" else tuple(float(part) for part in given.split(","))
 
 
-Strengths = Annotated[
-    tuple[float, ...],
-    PrimitiveConstructorSpec(
+def _commas(metavar: str, parse: Callable[[str], tuple[Any, ...]], show: str = "{}") -> Any:
+    """How a tuple is written in one word, with commas."""
+    return PrimitiveConstructorSpec(
         nargs=1,
-        metavar="λ,λ,…",
-        instance_from_str=parse_strengths,
+        metavar=metavar,
+        instance_from_str=lambda given: parse(given[0]),
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(f"{λ:g}" for λ in value) or "auto"],
-    ),
-]
+        str_from_instance=lambda value: [",".join(map(show.format, value)) or "auto"],
+    )
+
+
+Strengths = Annotated[tuple[float, ...], _commas("λ,λ,…", parse_strengths, "{:g}")]
+Sizes = Annotated[tuple[int, ...], _commas("N,N,…", lambda given: tuple(int(part) for part in given.split(",")))]
+Sources = Annotated[tuple[str, ...], _commas("FILE,…", lambda given: tuple(given.split(",")))]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LambdaPath(Anchored):
-    """Train at every λ from ∞ down to 0, each going on from the one before: nine for little more than one run.
-
-    The run folder holds every model, and as its own model the λ that the validation cases recommend.
-    """
+class Walking(Anchored):
+    """What trainings share that go from one λ to the next smaller one."""
 
     strengths: Annotated[Strengths, arg(name="lambdas")] = ()
     """From large to small, as inf,1,0.1,0; auto spaces them so that the encoder goes as far from each to the next."""
-    count: int = 9
-    """How many λ auto takes, ∞ and 0 among them."""
     warm: float = 0.125
     """Steps at each further λ, as a share of --steps, which are those at the first."""
-    final_look: bool = False
-    """Also score the held-out cases at every λ, for a figure; not to choose by."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,19 +56,128 @@ class LambdaPath(Anchored):
             raise InputError(f"--lambdas {self.strengths} is not possible", remedy="name each once, the largest first")
         if not self.strengths and self.solver == "paper":
             raise InputError("--solver paper cannot start at λ = ∞", remedy="name the λ, as --lambdas 50,8,1,0")
+        if not 0 < self.warm <= 1:
+            raise InputError(f"--warm {self.warm:g} is not possible", remedy="give a share above 0 and at most 1")
+
+    @property
+    def first(self) -> float:
+        """The λ where it begins."""
+        return self.strengths[0] if self.strengths else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class LambdaPath(Walking):
+    """Train at every λ from ∞ down to 0, each going on from the one before: nine for little more than one run.
+
+    The run folder holds every model, and as its own model the λ that the validation cases recommend.
+    """
+
+    count: int = 9
+    """How many λ auto takes, ∞ and 0 among them."""
+    final_look: bool = False
+    """Also score the held-out cases at every λ, for a figure; not to choose by."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.source == "none":
-            raise InputError(
-                "a path needs a source: without one λ has nothing to hold", remedy="name one with --source"
-            )
-        if not (2 <= self.count <= 50 and 0 < self.warm <= 1):
-            raise InputError("--count must lie between 2 and 50, --warm above 0 and at most at 1")
+            reason = "a path needs a source: without one λ has nothing to hold"
+            raise InputError(reason, remedy="name one with --source")
+        if not 2 <= self.count <= 50:
+            raise InputError(f"--count {self.count} is not possible", remedy="give a number from 2 to 50")
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.studies.path import path
 
         return path(self, control)
 
-    @property
-    def first(self) -> float:
-        """The λ where it begins."""
-        return self.strengths[0] if self.strengths else math.inf
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Walking):
+    """One training of a study, and the scores of other cases at each λ; nothing is written."""
+
+    training: tuple[str, ...]
+    """The cases to learn from."""
+    test: tuple[str, ...]
+    """The cases to score; nothing is chosen by them, the weights are the last ones."""
+
+    def parts(self, dataset: Dataset, annotation: Annotation) -> Parts:
+        """Those that are named."""
+        training, test = (tuple(dataset[name] for name in names) for names in (self.training, self.test))
+        return Parts(training=training, held_out=test)
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.studies.trials import trial
+
+        return trial(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Walking):
+    """What studies share: many trials over folds, each a file, so that a study which was ended goes on where it was."""
+
+    strengths: Annotated[Strengths, arg(name="lambdas")] = (math.inf, 0.1, 1e-2, 1e-3, 1e-4, 0.0)
+    """From large to small, the same in every fold."""
+    folds: int = 5
+    """Each patient is in the test part of one fold, and trained on in the others."""
+    scheduler: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="")] = None
+    """Of a Dask cluster, as tcp://host:8786, that sees the data under the same path; by default this machine."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.strengths:
+            raise InputError("a study has the same λ in every fold", remedy="name them with --lambdas")
+        if self.folds < 2:
+            raise InputError(f"--folds {self.folds} is not possible", remedy="give 2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crossval(Study):
+    """Recommend λ: train on all folds but one, score that one, at every λ and without the source."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source == "none":
+            raise InputError("a study of λ needs a source", remedy="name one with --source")
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.studies.crossval import crossval
+
+        return crossval(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Efficiency(Study):
+    """What more masks bring, with each source and without: Dice against their number, over folds."""
+
+    source: Annotated[Literal["none", "imagenet"] | Path, Suppress] = "none"
+    sources: Annotated[Sources, arg(name="sources")] = ("none",)
+    """Such as none,clicks.safetensors: each a file, none, or imagenet."""
+    sizes: Annotated[Sizes, arg(name="sizes")] = (2, 4, 8, 16)
+    """Numbers of masks to train on."""
+    strengths: Annotated[Strengths, arg(name="lambdas")] = (math.inf, 1e-2, 1e-3, 0.0)
+    """From large to small; for each fold the one is taken that is best in the others."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.sizes, default=0) < 1 or len({*self.sizes}) < len(self.sizes):
+            raise InputError(f"--sizes {self.sizes} is not possible", remedy="give different numbers of 1 or more")
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.studies.efficiency import efficiency
+
+        return efficiency(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Job):
+    """Draw the figures of a run, a path or a study; one page with them, its methods, and where it comes from."""
+
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
+    """A folder that finetune, path, crossval or efficiency has made."""
+    cases: Annotated[tuple[str, ...], arg(metavar="CASE...", help_behavior_hint="")] = ()
+    """Those that a path is shown on; by default two of its validation cases."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.studies.report import report
+
+        return report(self, control)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
@@ -53,7 +53,7 @@ def recommend(dice: Mapping[Arm, Dice]) -> Recommendation:
     verdict, gain = _judge(dice, chosen)
     strength = None if verdict == "harms" else chosen
     p = paired_test(dice[chosen], dice[None]) if None in dice else None
-    means = {arm: (fmean(values.values()), _error(list(values.values()))) for arm, values in dice.items()}
+    means = {arm: mean_and_error(list(values.values())) for arm, values in dice.items()}
     words = _say(strength, best, verdict, gain, len(dice[best]), dice)
     return Recommendation(strength=strength, best=best, means=means, verdict=verdict, gain=gain, p=p, words=words)
 
@@ -89,11 +89,11 @@ def name(strength: Arm) -> str:
     return "no source" if strength is None else "∞" if math.isinf(strength) else f"{strength:g}"
 
 
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and its standard error; None of a single value."""
+    return fmean(values), stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
 def _difference(one: Dice, other: Dice) -> tuple[float, float | None]:
     """(mean, standard error) over units of what `one` has more."""
-    differences = [one[unit] - other[unit] for unit in one]
-    return fmean(differences), _error(differences)
-
-
-def _error(values: list[float]) -> float | None:
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return mean_and_error([one[unit] - other[unit] for unit in one])
