@@ -25,6 +25,7 @@ _HOMES = {
     "Locate": "engine.jobs",
     "Predict": "engine.jobs",
     "Pretrain": "engine.jobs",
+    "Report": "studies.jobs",
     "Score": "engine.jobs",
     "Sources": "engine.jobs",
     "UNet": "nets.unet",

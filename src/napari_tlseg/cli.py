@@ -24,7 +24,7 @@ from napari_tlseg.engine.jobs import Job as AnyJob
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
 from napari_tlseg.journey import interruptible
-from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Report
 from napari_tlseg.telling import Teller, tell_json
 
 Job = TypeVar("Job", bound=AnyJob)
@@ -64,6 +64,7 @@ Commands = (
     | Annotated[Command[LambdaPath], subcommand("path", description=LambdaPath.__doc__)]
     | Annotated[Command[Crossval], subcommand("crossval", description=Crossval.__doc__)]
     | Annotated[Command[Efficiency], subcommand("efficiency", description=Efficiency.__doc__)]
+    | Annotated[Command[Report], subcommand("report", description=Report.__doc__)]
     | Annotated[Command[Predict], subcommand("predict", description=Predict.__doc__)]
     | Annotated[Command[Locate], subcommand("locate", description=Locate.__doc__)]
     | Annotated[Command[Score], subcommand("score", description=Score.__doc__)]

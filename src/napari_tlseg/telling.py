@@ -104,6 +104,9 @@ def finished_lines(event: Finished) -> Iterator[str]:
         learned = LEARNED[summary["task"]]
         yield f"Trained {_counted(summary['steps'], 'step')} on {learned}. The source is in {event.out}"
         yield from (f"  {part}: {_localized(summary[key])}" for part, key in PARTS.items())
+    elif "figures" in summary:
+        yield from (f"Drawn: {figure}, and as .svg" for figure in summary["figures"])
+        yield f"The page is {event.out}"
     elif "trials" in summary:
         yield from _table([_study_row(row) for row in summary.get("arms") or summary["efficiency"]])
         yield f"{summary['trials']} of {_counted(summary['of'], 'trial')} are in {event.out}; the same command goes on"

@@ -40,7 +40,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
         yield _address(place), processes[1:]
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # asked, a worker looks for its scheduler first
         for process in processes:
             process.wait(20)
         logs.close()

@@ -49,7 +49,7 @@ def test_a_path_goes_down_within_the_range_of_the_slider(curve: DriftCurve, coun
 
 
 def test_the_steps_of_a_path_are_about_even_in_drift() -> None:
-    truth, measured = DriftCurve(free=0.25, knee=3e-3, power=0.7), [(math.inf, 0.0)]
+    truth, measured = DriftCurve(free=0.25, knee=0.03, power=0.4), [(math.inf, 0.0)]
     for left in reversed(range(8)):
         λ = next_strength(DriftCurve(free=0.3), measured, left)
         measured.append((λ, truth.free * truth.share(λ)))

@@ -11,12 +11,13 @@ from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import case_name, read_geometry, read_image
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.engine.focusing import focused, focusing_of
-from napari_tlseg.engine.jobs import Predict
+from napari_tlseg.engine.jobs import Job, Predict
 from napari_tlseg.engine.running import Stopped, noted, require_writable
 from napari_tlseg.engine.source import MODEL
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Reason, Started, Visited
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
+from napari_tlseg.learn.postprocess import Postprocess
 from napari_tlseg.learn.predict import Found, Segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet

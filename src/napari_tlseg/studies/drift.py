@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-KNEE, POWER = 2e-3, 0.75
-"""Of the first runs on photographs: where half of the free drift is left, and how fast it falls there."""
-STEEP = (0.4, 1.5)
+KNEE, POWER = 0.05, 0.5
+"""Of the first paths on photographs: where half of the free drift is left, and how fast it falls there."""
+STEEP = (0.25, 1.5)
 """The power stays within; two points close to each other say little of it."""
 
 WEAKEST, STRONGEST = 1e-6, 100.0

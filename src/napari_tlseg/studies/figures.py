@@ -18,7 +18,6 @@ from napari_tlseg.studies.recommend import name
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito, told apart without red-green vision."""
-FONT = {"svg.hashsalt": "napari-tlseg"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +108,7 @@ def write_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
         (paths[0], lambda path: figure.savefig(path, format="png", dpi=150, metadata={"Software": None})),
         (paths[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None})),
     )
-    with matplotlib.rc_context(FONT):
+    with matplotlib.rc_context({"svg.hashsalt": "napari-tlseg"}):  # else its ids are drawn at random
         for target, write in writers:
             with atomic_path(target) as path:
                 write(path)

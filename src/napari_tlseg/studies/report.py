@@ -58,7 +58,8 @@ def _figures(
         yield "efficiency", efficiency_curve(summary["efficiency"])
     elif "arms" in summary:
         own = [arm for arm in summary["arms"] if arm["lambda"] is not None]
-        levels = {"no source, Dice": arm["dice_mean"] for arm in summary["arms"] if arm["lambda"] is None}
+        scratch = [arm["dice_mean"] for arm in summary["arms"] if arm["lambda"] is None]
+        levels = dict(zip(["no source, Dice"], scratch, strict=False))
         yield "lambda", lambda_curve(_lines(own, "lambda", "dice_se"), levels, "SE over patients")
     elif "path" in summary:
         stages = [{"lambda": stage["strength"], **stage["scores"]} for stage in summary["path"]]
@@ -160,18 +161,22 @@ def _words(summary: Mapping[str, Any]) -> str:
 def _tables(summary: Mapping[str, Any]) -> Iterator[Table]:
     rows = summary.get("efficiency") or summary.get("arms")
     if "path" in summary:
-        keys = ("dice_mean", "dice_sd", "precision_mean", "scored")
+        shown = ("dice_mean", "dice_sd", "precision_mean", "scored")
         rows = [
-            {"lambda": s["strength"], "drift": s["drift"], **{k: s["scores"][k] for k in keys}} for s in summary["path"]
+            {"lambda": s["strength"], "drift": s["drift"], **{k: s["scores"][k] for k in shown}}
+            for s in summary["path"]
         ]
     if rows:
         yield list(rows[0]), [list(row.values()) for row in rows]
     if "lambda" in summary:
         keys = ("scored", "dice_mean", "dice_sd", "precision_mean", "recall_mean", "hd95_mean", "hd95_unit")
-        yield ("part", *keys), [
-            ("validation", *(summary["validation"][key] for key in keys)),
-            ("held-out", *(summary[key] for key in keys)),
-        ]
+        yield (
+            ("part", *keys),
+            [
+                ("validation", *(summary["validation"][key] for key in keys)),
+                ("held-out", *(summary[key] for key in keys)),
+            ],
+        )
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
