@@ -539,6 +539,15 @@ def test_clicks_count_only_while_the_dock_is_in_sight(user: User, eyes: Path) ->
     assert user.table == {"eye1.png": near(10, 20)}
 
 
+def test_clicks_count_in_a_folder_that_was_opened_before_the_dock_was_in_sight(user: User, eyes: Path) -> None:
+    user.docked.hide()
+    user.dock.session.opened.connect(user.docked.show)  # after all that hear of it, before there is an image
+    user.dock.session.open(eyes)
+    user.sees("eye0")
+    user.click(10, 20)
+    assert user.table == {"eye0.png": near(10, 20)}
+
+
 def test_two_docks_count_a_click_once(user: User, eyes: Path) -> None:
     other = ClickDock(user.viewer)
     docked = user.viewer.window.add_dock_widget(other, area="left")

@@ -76,6 +76,8 @@ class Clicking(QObject):
     def appear(self, dock: object) -> None:
         """A dock came into sight."""
         self._docks.add(dock)
+        if self.session.case is None:
+            self._ours = True  # the one that is being read
         if self.session.painter.case is None:
             self.again()
 
