@@ -37,7 +37,7 @@ from napari_tlseg.nets.checkpoint import read_provenance
 RADIUS = 75.0
 """Of a disc in the photographs with clicks, which have no masks, px."""
 RULES = 2
-"""Of prediction on crops: 1 (the first runs) grew a crop without end, and searched where the localizer was sure."""
+"""Of prediction on crops: by 1 (the first runs) a crop grew without end, and a sure localizer was not believed."""
 KEPT = ("dice_mean", "dice_sd", "hd95_mean", "scored")
 
 
