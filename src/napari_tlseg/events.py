@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from threading import Event as Bell
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from napari_tlseg.data.case import Labels
 
 Reason = Literal["done", "early", "stopped"]
 """Why it ended: all steps taken, no further gain on validation cases, or because the user said so."""
@@ -63,6 +67,17 @@ class Reached:
     """Of the validation cases on their native grid: dice_mean, dice_sd, precision_mean, scored …"""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Previewed:
+    """What the models of a path say of one plane at a λ."""
+
+    strength: float
+    case: str
+    plane: int
+    labels: Labels
+    """(Y, X) on the native grid."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Visited:
     """One case of the stage is through: read, predicted, or scored."""
@@ -82,14 +97,26 @@ class Finished:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Noted | Stepped | Evaluated | Reached | Visited | Finished
+Event = Started | Noted | Stepped | Evaluated | Reached | Previewed | Visited | Finished
 
 
 @dataclass(kw_only=True)
 class Control:
-    """What a running job reads between two steps."""
+    """What a running job reads between two steps, or waits for."""
 
     stop: bool = False
     """End now, and keep what was learned."""
     strength: float | None = None
     """A new λ, or None to stay with the job's own."""
+    _bell: Bell = field(default_factory=Bell, init=False, repr=False, compare=False)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Wake who waits."""
+        super().__setattr__(name, value)
+        if "_bell" in self.__dict__:
+            self._bell.set()
+
+    def wait(self) -> None:
+        """Until something is said; what was said since the last wait counts."""
+        self._bell.wait()
+        self._bell.clear()

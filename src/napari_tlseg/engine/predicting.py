@@ -86,7 +86,7 @@ def keep_mask(case: Case, labels: Labels, folder: Path, classes: int, format: Fo
 def segment(segmenter: Segmenter, case: Case, control: Control) -> tuple[Labels, Found]:
     """The cleaned labels (N, Y, X) of a case, and how they were found; Stopped where the user does not want to wait."""
     click = case.geometry.point_to_planes(case.click) if case.click else None
-    found = segmenter.find(_read(segmenter, case), click, control)
+    found = segmenter.find(read_for(segmenter, case), click, control)
     if found is None:
         raise Stopped
     return segmenter.finish(found.planes, case), found
@@ -96,14 +96,15 @@ def _check(segmenter: Segmenter, cases: list[Case], control: Control) -> Iterato
     """Read every file once, so that a bad one is found before the first mask is written."""
     yield Started(stage="check", total=len(cases))
     for case in cases:
-        _read(segmenter, case)
+        read_for(segmenter, case)
         read_roi(case)
         yield Visited(case=case.name)
         if control.stop:
             raise Stopped
 
 
-def _read(segmenter: Segmenter, case: Case) -> Image:
+def read_for(segmenter: Segmenter, case: Case) -> Image:
+    """The image of a case; InputError where the model takes no such images."""
     image = read_image(case.image, case.page)
     channels, wanted = find_recipe(segmenter.provenance.recipe).channels(image), segmenter.provenance.in_channels
     if channels != wanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +69,16 @@ class FocusedSegmenter(Segmenter):
             doubts, by = (*(("the localizer is unsure",) if place.unsure else ()), *attempt.doubts), "localizer"
             doubts = (*doubts, "found by a search of the whole image") if searched else doubts
         return None if control.stop else Found(list(attempt.labels), focus=by, doubt="; ".join(doubts))
+
+    def looking_at(self, image: Image, plane: int, click: tuple[int, float, float] | None) -> Callable[[], Labels]:
+        """As `find`, though in a volume the crop follows the mask in this plane alone."""
+        natives = find_recipe(self.provenance.recipe).natives(image, [plane])
+        seek = _Seek(self, [native.astype(np.float16) for native in natives], Control())
+        self.model.eval()
+        if click is not None:
+            return lambda: seek.about_click((0, *click[1:]), 0).labels[0]
+        place = self.locator.find(image, usual_plane(self.focus.height, image.geometry.plane_shape[0]))
+        return lambda: seek.about_guess(place, 0)[0].labels[0]
 
 
 class _Seek:

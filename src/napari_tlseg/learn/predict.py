@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,6 +68,14 @@ class Segmenter:
             if len(squares) == BATCH or plane == count - 1:
                 yield from (choose(frame.native(telling(found))) for found in self.forward(squares))
                 squares.clear()
+
+    def looking_at(self, image: Image, plane: int, click: tuple[int, float, float] | None) -> Callable[[], Labels]:
+        """Prepare a plane once; each call gives the classes (Y, X) that the model sees there, as it is by then."""
+        size = self.provenance.size
+        frame = Letterbox(image.geometry.plane_shape[1:], size)
+        squares = list(find_recipe(self.provenance.recipe).squares(image, [plane], size))
+        self.model.eval()
+        return lambda: choose(frame.native(telling(self.forward(squares)[0])))
 
     def finish(self, planes: list[Labels], case: Case) -> Labels:
         """The cleaned labels (N, Y, X) of a case; its region of interest is respected."""

@@ -13,7 +13,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from napari_tlseg.data.case import Dataset
 from napari_tlseg.data.split import Annotation, Parts
-from napari_tlseg.engine.jobs import Anchored, Job
+from napari_tlseg.engine.jobs import Anchored, Finetune, Job
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 
@@ -181,3 +181,30 @@ class Report(Job):
         from napari_tlseg.studies.report import report
 
         return report(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scrub(Job):
+    """Say what a path finds in one plane at every λ that it is told, until it is stopped; nothing is written.
+
+    Of a photograph that is the mask that `predict` would write; of a volume a plane before it is cleaned.
+    """
+
+    data: Path
+    """Dataset folder."""
+    model: Path
+    """A run folder that holds a path."""
+    case: str
+    plane: int = 0
+    """Of a volume."""
+    strength: float = Finetune.strength
+    """The first λ."""
+
+    def __post_init__(self) -> None:
+        if not self.strength >= 0:
+            raise InputError(f"--lambda {self.strength} is not possible", remedy="give 0 or more, or inf")
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.studies.scrub import scrub
+
+        return scrub(self, control)
