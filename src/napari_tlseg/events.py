@@ -9,7 +9,8 @@ from threading import Event as Bell
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from napari_tlseg.data.case import Labels
+    import numpy as np
+    from numpy.typing import NDArray
 
 Reason = Literal["done", "early", "stopped"]
 """Why it ended: all steps taken, no further gain on validation cases, or because the user said so."""
@@ -74,7 +75,7 @@ class Previewed:
     strength: float
     case: str
     plane: int
-    labels: Labels
+    labels: NDArray[np.uint8]
     """(Y, X) on the native grid."""
 
 

@@ -10,10 +10,10 @@ from napari.utils import progress
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_tlseg.engine.jobs import Estimate, Job
+from napari_tlseg.engine.jobs import Job
 from napari_tlseg.engine.messages import Failed
 from napari_tlseg.events import Event, Finished, Started, Stepped, Visited
-from napari_tlseg.gui.runner import Runner, Task
+from napari_tlseg.gui.runner import BESIDE, Runner, Task
 
 MOMENT = 300
 """Milliseconds between two drawings in the activity dock."""
@@ -118,7 +118,7 @@ class Progress(QWidget):
 
 
 class Activity(QObject):
-    """A bar in the activity dock for every task of a runner, but for estimates.
+    """A bar in the activity dock for every task of a runner, but for those that write nothing.
 
     napari lets all other events in whenever it draws a bar. So they are drawn by themselves, a few times a second, as
     in the middle of one event the listeners would hear the next; and never one within another, also of two windows.
@@ -141,7 +141,7 @@ class Activity(QObject):
         self._clear()
 
     def _follow(self, task: Task) -> None:
-        if not isinstance(task.job, Estimate):
+        if not isinstance(task.job, BESIDE):
             self._stages[task] = Stage()
             task.heard.connect(lambda event: self._hear(task, event))
             self._moment.start()
@@ -189,7 +189,13 @@ class Activity(QObject):
 
 def name_of(job: Job) -> str:
     """What a job is called here."""
-    names = {"Finetune": "Training", "Pretrain": "Learning from clicks", "Predict": "Predicting", "Locate": "Proposing"}
+    names = {
+        "Finetune": "Training",
+        "LambdaPath": "λ path",
+        "Pretrain": "Learning from clicks",
+        "Predict": "Predicting",
+        "Locate": "Proposing",
+    }
     return names.get(type(job).__name__, type(job).__name__)
 
 

@@ -12,9 +12,12 @@ from napari_tlseg.engine.jobs import Estimate, Job
 from napari_tlseg.engine.messages import Failed, Greeting
 from napari_tlseg.events import Event, Finished
 from napari_tlseg.gui.notices import complain, log_file
+from napari_tlseg.studies.jobs import Scrub
 
 MOMENT = 40
 """Milliseconds between two λ that are sent to a running job: a slider that is dragged says more."""
+BESIDE = (Estimate, Scrub)
+"""Jobs that write nothing: they give way to whatever comes."""
 
 
 class Task(QObject):
@@ -56,7 +59,7 @@ class Task(QObject):
 
 
 class Runner(QObject):
-    """The worker process of one window. Jobs run one after the other, but an estimate gives way to whatever comes."""
+    """The worker process of one window. Jobs run one after the other, but those BESIDE give way to whatever comes."""
 
     started = Signal(object)
     """Task, as it is submitted."""
@@ -113,7 +116,7 @@ class Runner(QObject):
         if not self.alive:
             self.start()
         for other in self.tasks:
-            if isinstance(other.job, Estimate):
+            if isinstance(other.job, BESIDE):
                 other.stop()
         task = Task(job, self)
         task.ended.connect(lambda result: self._end(task, quietly))

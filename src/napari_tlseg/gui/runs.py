@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_tlseg.data.card import Card, read_source
 from napari_tlseg.data.run import is_run, read_summary
-from napari_tlseg.data.split import FEW
+from napari_tlseg.data.split import FEW, read_split
 from napari_tlseg.errors import InputError
 from napari_tlseg.gui.notices import logger
 
@@ -98,6 +98,16 @@ class Run:
     def doubts(self) -> Mapping[str, str]:
         """Why the mask of a case may be wrong, of the cases where the run says so."""
         return {row["case"]: row["doubt"] for row in self.scores if row.get("doubt")}
+
+    @property
+    def stages(self) -> Sequence[Mapping[str, Any]]:
+        """What was said of each λ of a path, from ∞ down; empty where the run holds none."""
+        found: Sequence[Mapping[str, Any]] = self.summary.get("path", ())
+        return found
+
+    def hides(self, case: str, folder: Path) -> bool:
+        """Whether a case is held out: of the run, or of the folder where the run did not see it."""
+        return "held-out" in (self.part_of(case), read_split(folder).get(case))
 
     def part_of(self, case: str) -> str:
         """training, validation or held-out; empty where the run did not see it, or was killed before it said so."""

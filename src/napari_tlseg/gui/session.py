@@ -14,7 +14,7 @@ from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.files import writable
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.run import is_run
-from napari_tlseg.engine.jobs import Finetune, Training
+from napari_tlseg.engine.jobs import Anchored, Training
 from napari_tlseg.gui.background import Background
 from napari_tlseg.gui.canvas.images import Images
 from napari_tlseg.gui.canvas.layers import LayerData
@@ -23,6 +23,7 @@ from napari_tlseg.gui.canvas.roles import Canvas
 from napari_tlseg.gui.click.clicks import Clicks
 from napari_tlseg.gui.notices import complain, explained, guarded
 from napari_tlseg.gui.progress import Activity
+from napari_tlseg.gui.review.preview import Preview
 from napari_tlseg.gui.runner import Runner, Task
 from napari_tlseg.gui.runs import Run, runs_of
 
@@ -62,6 +63,7 @@ class Session(QObject):
         self.reader = Background(self, "read images")
         self.images = Images(self.reader)
         self.painter = Painter(self)
+        self.preview = Preview(self)
         self.dataset: Dataset | None = None
         self.clicks: Clicks | None = None
         self.case: Case | None = None
@@ -170,7 +172,7 @@ class Session(QObject):
         job = task.job
         if isinstance(job, Training):
             self.runs_changed.emit()
-            if isinstance(job, Finetune) and job.data == self.folder and is_run(job.out):
+            if isinstance(job, Anchored) and job.data == self.folder and is_run(job.out):
                 self.show_run(job.out)
 
     def _take(self, dataset: Dataset) -> None:

@@ -195,7 +195,7 @@ def test_pyqtgraph_leaves_the_errors_that_nobody_caught_to_napari() -> None:
     code = """
 import sys, threading
 hooks = sys.excepthook, threading.excepthook
-from napari_tlseg.gui.train.curves import _pyqtgraph
+from napari_tlseg.gui.widgets.plot import _pyqtgraph
 assert "pyqtgraph" not in sys.modules, "it takes a while"
 _pyqtgraph()
 assert (sys.excepthook, threading.excepthook) == hooks

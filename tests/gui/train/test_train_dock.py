@@ -18,7 +18,8 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started, Stepped
 from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.session import Session
-from napari_tlseg.gui.train.dock import TrainDock, verdict
+from napari_tlseg.gui.train.dock import TrainDock
+from napari_tlseg.gui.train.sentences import verdict
 from tiny import write_eyes
 
 if TYPE_CHECKING:

@@ -68,6 +68,16 @@ def labels_layer(planes: NDArray[Any], like: Layer | LayerData, name: str = "mas
     return np.array(planes, dtype=np.uint8).reshape(shape), {"name": name, **kept}, "labels"
 
 
+def plane_of(layer: Layer, plane: int) -> LayerData:
+    """One plane of a volume's layer, where it lies; a photograph as it is."""
+    data, about, kind = _as_data(layer)
+    if layer.ndim == 2:
+        return data, about, kind
+    translate = np.array(about["translate"], float)
+    translate[0] += plane * about["scale"][0]
+    return data[plane : plane + 1], {**about, "translate": tuple(translate)}, kind
+
+
 def case_of(layer: Layer | LayerData) -> Case | None:
     """The case that a layer shows, where one of ours or a copy of it."""
     case = _as_data(layer)[1].get("metadata", {}).get(CASE)

@@ -10,11 +10,10 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from napari_tlseg.data.case import Case
-from napari_tlseg.data.split import read_split
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.jobs import Anchored
 from napari_tlseg.errors import InputError
 from napari_tlseg.gui.notices import guarded
-from napari_tlseg.gui.review.case_table import HELD_OUT, CaseTable, judged
+from napari_tlseg.gui.review.case_table import CaseTable, judged
 from napari_tlseg.gui.review.compare_box import CompareBox
 from napari_tlseg.gui.review.edit_box import EditBox
 from napari_tlseg.gui.review.error_panel import UNKNOWN, ErrorPanel
@@ -131,7 +130,7 @@ class ReviewDock(QWidget):
         self._next.setText(NO_RUN if folder is not None else NO_FOLDER)
         self._next.setVisible(not self._listed)
         self._body.setVisible(bool(self._listed))
-        training = {task.job.out for task in self.session.runner.tasks if isinstance(task.job, Finetune)}
+        training = {task.job.out for task in self.session.runner.tasks if isinstance(task.job, Anchored)}
         self.runs.setRuns(self._listed, final=self.final.isChecked(), training=training)
         self.runs.setValue(None if self.run is None else self.run.path)
         self._few.setVisible(too_few(self._listed))
@@ -210,4 +209,4 @@ class ReviewDock(QWidget):
         folder, run = self.session.folder, self.run
         if self.final.isChecked() or folder is None or run is None:
             return False
-        return HELD_OUT in (run.part_of(case.name), read_split(folder).get(case.name))
+        return run.hides(case.name, folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,15 @@ ERRORS = Meaning(
     colours=PALETTES,
     dice="2 TP / (2 TP + FP + FN): 1 is a perfect match",
 )
+
+FOUND = replace(
+    ERRORS,
+    title="found",
+    names={TP: "", FP: "found", FN: ""},
+    hints={TP: "", FP: "Found; there is no mask to compare it with", FN: ""},
+    colours={name: (none, found, found, missed) for name, (none, found, _, missed) in PALETTES.items()},
+)
+"""Of a prediction alone, next to a truth that is empty."""
 
 
 def difference(a: str = "A", b: str = "B") -> Meaning:
@@ -115,18 +124,26 @@ class ErrorOverlay:
         self,
         truth: Labels,
         prediction: Labels,
-        like: Layer,
+        like: Layer | LayerData,
         label: int = 1,
         classes: tuple[str, ...] = (),
         *,
         painted: Collection[int] | None = None,
+        meaning: Meaning = ERRORS,
     ) -> None:
         """Compare a prediction with the truth, both (N, Y, X), over the layer of their image.
 
         classes: names with the background first. painted: the planes that have a truth, by default all.
         """
         planes = None if painted is None else frozenset(painted)
-        self._compare(truth, prediction, like, label, painted=planes, classes=classes, meaning=ERRORS)
+        self._compare(truth, prediction, like, label, painted=planes, classes=classes, meaning=meaning)
+
+    def renew(self, prediction: Labels, label: int, meaning: Meaning) -> None:
+        """Another prediction of the same planes: only the data are set, as a slider is faster than a new look."""
+        layer = self.layer
+        if layer is not None and self._pair is not None:
+            self._pair = replace(self._pair, prediction=prediction, meaning=meaning)
+            self.set_label(label)
 
     def disagreement(
         self,
@@ -179,9 +196,10 @@ class ErrorOverlay:
         self._pair = self._styled = None
         self._counts = []
 
-    def _compare(self, truth: Labels, prediction: Labels, like: Layer, label: int, **about: Any) -> None:
+    def _compare(self, truth: Labels, prediction: Labels, like: Layer | LayerData, label: int, **about: Any) -> None:
         case = case_of(like)
-        pair = _Pair(truth=truth, prediction=prediction, case=like.name if case is None else case.name, **about)
+        name = case.name if case is not None else like[1]["name"] if isinstance(like, tuple) else like.name
+        pair = _Pair(truth=truth, prediction=prediction, case=name, **about)
         self._pair = pair
         data, kept, kind = labels_layer(self._confuse(pair, label), like, pair.title(label))
         self._colours = self._colour_map()

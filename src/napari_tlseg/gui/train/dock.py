@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QUrl
-from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtGui import QDesktopServices, QHideEvent
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tlseg.data.recipes import RECIPES
-from napari_tlseg.engine.jobs import Finetune, Training
+from napari_tlseg.engine.jobs import Anchored, Finetune, Training
 from napari_tlseg.engine.messages import Failed, Greeting
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started
@@ -23,13 +23,16 @@ from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.cost import Cost
 from napari_tlseg.gui.train.curves import Curves
 from napari_tlseg.gui.train.mask_box import MaskBox
+from napari_tlseg.gui.train.path_plot import PathPlot
+from napari_tlseg.gui.train.sentences import WALKS, previews, unheld, verdict
 from napari_tlseg.gui.train.source_box import Source, SourceBox, devices
 from napari_tlseg.gui.widgets.fields import as_tooltip
 from napari_tlseg.gui.widgets.fold import Fold
 from napari_tlseg.gui.widgets.form import Form, field_help
 from napari_tlseg.gui.widgets.shrinking import Shrinking
-from napari_tlseg.gui.widgets.strength import StrengthSlider, drift_text
+from napari_tlseg.gui.widgets.strength import StrengthSlider
 from napari_tlseg.gui.words import LABELS, in_words
+from napari_tlseg.studies.jobs import LambdaPath
 
 if TYPE_CHECKING:
     import napari
@@ -62,7 +65,10 @@ class TrainDock(QWidget):
         self._no_gpu = QLabel(wordWrap=True, objectName="no_gpu")
         self._train = QPushButton("Train", objectName="train")
         self._train.setToolTip(as_tooltip(str(Finetune.__doc__)))
+        self._path = QPushButton("λ path", objectName="path")
+        self._path.setToolTip(as_tooltip(str(LambdaPath.__doc__)))
         self.progress = Progress()
+        self.path_plot = PathPlot()
         self.curves = Curves()
         self._said = QLabel(wordWrap=True, objectName="said")
         self._said.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -92,13 +98,18 @@ class TrainDock(QWidget):
         for each in (
             _heading("Closeness to the source"),
             self.strength,
+            self.path_plot,
             self._focus,
             self.cost,
             self._no_gpu,
             self._warm,
         ):
             rows.addWidget(each)
-        for each in (self._train, self.progress, self._said, self._assumed):
+        buttons = QHBoxLayout()
+        buttons.addWidget(self._train, 1)
+        buttons.addWidget(self._path)
+        rows.addLayout(buttons)
+        for each in (self.progress, self._said, self._assumed):
             rows.addWidget(each)
         rows.addWidget(self.curves, 1)
         rows.addStretch(0)  # as long as there are no curves
@@ -124,26 +135,36 @@ class TrainDock(QWidget):
             fold.toggled.connect(self._arrange)
         self.strength.valueChanged.connect(guarded(self._move))
         self._train.clicked.connect(guarded(self.train))
+        self._path.clicked.connect(guarded(self.train_path))
 
     def job(self) -> Finetune:
         """What *Train* would run; InputError where it cannot be."""
-        folder, run = self.session.folder, self.session.run
-        if folder is None:
-            raise InputError("no folder is open", remedy="open one in the dock Click targets")
+        run, strength, settings = self.session.run, self.strength.value(), self._asked()
+        out = self._free(_name(settings["source"], strength))
+        start = run.path if run is not None and self._warm.isChecked() else None
+        return Finetune(out=out, strength=strength, start=start, **settings)
+
+    def path_job(self) -> LambdaPath:
+        """What *λ path* would run; InputError where it cannot be."""
+        settings = self._asked()
+        return LambdaPath(out=self._free(f"{_stem(settings['source'])}-path"), **settings)
+
+    def _asked(self) -> dict[str, Any]:
+        """What both share."""
         for problem in self.form.problems().values():
             raise InputError(problem)
-        source, strength, settings = self.source.value(), self.strength.value(), self.form.value()
+        source, settings = self.source.value(), self.form.value()
         if source == "imagenet" and settings["encoder"] is None:
             settings["encoder"] = IMAGENET_ENCODER
-        return Finetune(
-            data=folder,
-            out=free_name(folder / RUNS, _name(source, strength)),
-            source=source,
-            strength=strength,
-            focus=self._localizer() or "none",
-            start=run.path if run is not None and self._warm.isChecked() else None,
-            **settings,
-        )
+        return {"data": self._folder(), "source": source, "focus": self._localizer() or "none", **settings}
+
+    def _folder(self) -> Path:
+        if self.session.folder is None:
+            raise InputError("no folder is open", remedy="open one in the dock Click targets")
+        return self.session.folder
+
+    def _free(self, name: str) -> Path:
+        return free_name(self._folder() / RUNS, name)
 
     def _localizer(self) -> Path | None:
         """What says where to look; None for whole images."""
@@ -152,11 +173,18 @@ class TrainDock(QWidget):
 
     def train(self) -> None:
         """Begin, in the background, once what was painted just now is on the disk."""
-        job = self.job()
-        self._train.setEnabled(False)
+        self._start(self.job())
+
+    def train_path(self) -> None:
+        """Likewise, at every λ."""
+        self._start(self.path_job())
+
+    def _start(self, job: Anchored) -> None:
+        for button in (self._train, self._path):
+            button.setEnabled(False)
         self.session.painter.settle(lambda: self._begin(job))
 
-    def _begin(self, job: Finetune) -> None:
+    def _begin(self, job: Anchored) -> None:
         try:
             self.session.runner.submit(job)
         finally:
@@ -169,6 +197,7 @@ class TrainDock(QWidget):
             self._say("")
             self._note([])
             self.strength.set_drift(None)
+            self.path_plot.clear()
             self.progress.follow(task)
             task.heard.connect(self._hear)
             task.ended.connect(self._end)
@@ -188,6 +217,7 @@ class TrainDock(QWidget):
             case Noted():
                 self._note([*self._notes.text().splitlines(), in_words(event.text)])
         self.curves.hear(event)
+        self.path_plot.hear(event)
 
     def _end(self, result: Finished | Failed) -> None:
         self._task = None
@@ -203,6 +233,7 @@ class TrainDock(QWidget):
             self._say("")
             self._note([])
             self._draw(False)
+            self.path_plot.clear()
             self.strength.set_drift(None)
 
     @guarded
@@ -212,6 +243,7 @@ class TrainDock(QWidget):
             return
         self._say(verdict(run))
         self.strength.set_drift(run.summary.get("drift"))
+        self.path_plot.load(run.stages)
         if (run.path / "events.jsonl").exists():
             self.curves.load(run.path)
             self._draw(True)
@@ -220,6 +252,19 @@ class TrainDock(QWidget):
         """The slider: what runs goes on with this λ, else the next run begins with it."""
         if self._task is not None and isinstance(self._task.job, Finetune):
             self.session.runner.set_strength(self._task, strength)
+        elif self._previews:
+            self.session.preview.move(strength)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Behind another tab, or closed: the canvas is no longer this dock's."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            guarded(self.session.preview.leave)()
+
+    @property
+    def _previews(self) -> bool:
+        """Whether the slider shows what the run that is looked at finds at its λ."""
+        return self.isVisible() and self.session.preview.possible
 
     def _refresh(self, *_: object) -> None:
         """What can be done now."""
@@ -228,10 +273,14 @@ class TrainDock(QWidget):
         self._warm.setEnabled(run is not None)
         self._focus.setEnabled(folder is not None and localizer_of(folder, self.source.value()) is not None)
         running = self._task.job if self._task is not None else None
-        source = running.source if isinstance(running, Finetune) else self.source.value()
-        self.strength.setEnabled(source != "none")
-        self.strength.set_note("Without a source there is nothing to hold the encoder to." if source == "none" else "")
+        source = running.source if isinstance(running, Anchored) else self.source.value()
+        walks = isinstance(running, LambdaPath)
+        self.strength.setEnabled(not walks and (source != "none" or self.session.preview.possible))
+        self.strength.set_note(
+            WALKS if walks else previews(run) if run is not None and self.session.preview.possible else unheld(source)
+        )
         self._train.setEnabled(folder is not None and not busy)
+        self._path.setEnabled(folder is not None and not busy and source != "none")
         self._arrange()
         for widget in (self.cost, self._warm, self._focus):
             widget.setVisible(not busy)
@@ -262,33 +311,18 @@ class TrainDock(QWidget):
         self._assumed.setVisible(bool(notes))
 
 
-def verdict(run: Run) -> str:
-    """A run in a sentence: its validation Dice with its spread, or that there is too little to judge by."""
-    if not run.summary:
-        return f"{run.name} did not come to its end: its best model so far is kept, but was not scored."
-    dice, sd = run.validation.get("dice_mean"), run.validation.get("dice_sd")
-    cases = len(run.validation.get("cases", ()))
-    moved = "" if run.summary.get("drift") is None else f" The {drift_text(run.summary['drift'])}."
-    if dice is None and run.summary.get("reason") == "stopped":
-        return f"{run.name} was stopped: what it learned is kept, but was not scored.{moved}"
-    if dice is None:
-        return f"{run.name} is trained. There are no validation masks to judge it by: look at it in Review.{moved}"
-    spread = "" if sd is None else f" ± {sd:.2f}"
-    few = " Too few to judge by." if run.too_few else ""
-    return f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}.{few}{moved}"
-
-
 def _name(source: Source, strength: float) -> str:
     """What a run is called: after its source and λ."""
-    if source == "none":
-        return "scratch"
-    stem = source if isinstance(source, str) else source.stem if source.suffix == ".safetensors" else source.name
-    return f"{stem}-{'inf' if math.isinf(strength) else f'{strength:g}'}"
+    return "scratch" if source == "none" else f"{_stem(source)}-{'inf' if math.isinf(strength) else f'{strength:g}'}"
+
+
+def _stem(source: Source) -> str:
+    return source if isinstance(source, str) else source.stem if source.suffix == ".safetensors" else source.name
 
 
 def _title(task: Task) -> str:
     job = task.job
-    return job.out.name if isinstance(job, Finetune) else name_of(job)
+    return job.out.name if isinstance(job, Anchored) else name_of(job)
 
 
 def _heading(text: str) -> QLabel:
