@@ -163,7 +163,8 @@ def test_a_case_that_is_shown_next_is_previewed_too_and_another_tab_ends_it(desk
     look(desk, "eye1")
     drag(desk, 0.0)
     shown_at(desk, 0.0)
-    look(desk, "eye2")
+    desk.session.show(desk.session.dataset["eye2"])
+    desk.wait(lambda: desk.session.case.name == "eye2")
     shown_at(desk, 0.0)
     assert previewed(desk)[-1].case == "eye2"
     desk.dock.hide()
