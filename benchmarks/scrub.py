@@ -7,7 +7,7 @@
 milliseconds from λ to the labels on the native grid, in the process that computes. What the pipe to the window and the
 drawing add is not in it.
 
-`agreement` trains at each λ given (best between the computed ones), cold from the source and warm from the path's next
+`agreement` trains at each λ given, by default midway between the computed ones, cold from the source and warm from the path's next
 larger λ, with the settings of the path, and reports the mean Dice between the masks of preview and trained model over
 the held-out and validation cases. Beside it: the same with the nearest computed λ in place of the preview, Dice between
 the ends of the path, and between two trainings that differ in their seed alone, more than which no preview can reach.
@@ -39,7 +39,6 @@ from napari_tlseg.engine.jobs import Finetune, Pretrain
 from napari_tlseg.engine.predicting import load_run, load_segmenter, segment
 from napari_tlseg.events import Control, Previewed
 from napari_tlseg.journey import finish
-from napari_tlseg.learn.postprocess import Postprocess
 from napari_tlseg.nets.checkpoint import load_model, save
 from napari_tlseg.studies.jobs import LambdaPath, Scrub, parse_strengths
 from napari_tlseg.studies.path import read_path
@@ -148,14 +147,14 @@ class Look:
         names = {*summary["cases"], *summary["validation"]["cases"]}
         self.cases: list[Case] = [case for case in read_dataset(data) if case.name in names]
         self._job = Scrub(data=data, model=run, case="", device="cpu")
-        self._segmenter = load_segmenter(self._job, load_run(run), Postprocess())
+        self._segmenter = load_segmenter(self._job, load_run(run))
 
     def at(self, weights: Mapping[str, torch.Tensor]) -> Masks:
         self._segmenter.model.load_state_dict(weights)
         return self._masks(self._segmenter)
 
     def of(self, run: Path) -> Masks:
-        return self._masks(load_segmenter(self._job, load_run(run), Postprocess()))
+        return self._masks(load_segmenter(self._job, load_run(run)))
 
     def _masks(self, segmenter: Any) -> Masks:
         return [segment(segmenter, case, Control())[0] for case in self.cases]
