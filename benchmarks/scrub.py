@@ -10,7 +10,7 @@ drawing add is not in it.
 `agreement` trains at each λ given, by default midway between the computed ones, cold from the source and warm from the
 path's next larger λ, with the settings of the path, and reports the mean Dice between the masks of preview and trained
 model over the held-out and validation cases. Beside it: the same with the nearest computed λ in place of the preview,
-Dice between the ends of the path, and between two trainings that differ in their seed alone, more than which no preview can reach.
+Dice between the ends of the path, and between two trainings that differ in their seed alone: more no preview can reach.
 Each training is a line of the ledger. Without --run a path is trained on phantoms.
 """
 
