@@ -113,7 +113,7 @@ def agreement(options: argparse.Namespace, folder: Path) -> None:
     """Preview, nearest computed λ, and trained model against each other."""
     stages, between = read_path(options.run)
     computed = [float(stage["strength"]) for stage in stages]
-    strengths = parse_strengths([options.lambdas]) if options.lambdas else midway(computed)
+    strengths = parse_strengths(options.lambdas) if options.lambdas else midway(computed)
     ledger = Ledger(options.ledger or folder / "ledger.jsonl")
     look = Look(options.run, options.data)
     ends = dice(look.at(between.at(max(computed))), look.at(between.at(min(computed))))

@@ -13,8 +13,7 @@ from napari_tlseg.gui.widgets.fields import as_tooltip
 from napari_tlseg.gui.widgets.plot import Plot
 from napari_tlseg.gui.widgets.strength import LAST, tick_of
 
-TICKS = {tick_of(strength): name for strength, name in ((0.0, "0"), (1e-4, "1e-4"), (1e-2, "0.01"), (1.0, "1"))}
-NAMES = {**TICKS, LAST: "∞"}
+NAMES = {tick_of(strength): name for strength, name in ((0.0, "0"), (1e-2, "0.01"), (math.inf, "∞"))}
 """Below the x axis, which has the ticks of the slider: logarithmic, with 0 and ∞ as its ends."""
 
 
@@ -65,8 +64,8 @@ class PathPlot(QWidget):
         self._score.draw_second(ticks, precision)
         self._score.draw_looks(ticks, dice, best=best, highest=1.0)
         self._drift.draw_looks(ticks, drifts)
-        self._score.write("Dice (– – precision)", "" if best is None else f"best {dice[best]:.3g}")
-        self._drift.write("Encoder moved, %", "")
+        self._score.write("Dice, – – precision", "" if best is None else f"{dice[best]:.3g}")
+        self._drift.write("Moved, %", "")
 
 
 SCORES = ("dice_mean", "dice_sd", "precision_mean")

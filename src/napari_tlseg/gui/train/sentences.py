@@ -31,5 +31,6 @@ def verdict(run: Run) -> str:
     if dice is None:
         return f"{run.name} is trained. There are no validation masks to judge it by: look at it in Review.{moved}"
     spread = "" if sd is None else f" ± {sd:.2f}"
+    advice = f" {run.summary['recommendation']}" if run.stages else ""
     few = " Too few to judge by." if run.too_few else ""
-    return f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}.{few}{moved}"
+    return f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}.{few}{moved}{advice}"

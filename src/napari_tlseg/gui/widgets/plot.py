@@ -17,6 +17,8 @@ from napari_tlseg.gui.widgets.strength import strength_text
 
 MOST, SMOOTH = 400, 120
 """Points of a line, and of a smooth one: a dock is hardly wider in pixels, and each takes its time to draw."""
+READABLE = 4
+"""Marks that can be labelled; those of a path cannot, and are drawn elsewhere."""
 
 
 class Plot(QWidget):
@@ -77,6 +79,7 @@ class Plot(QWidget):
     def number(self, names: Mapping[int, str]) -> None:
         """What is written below the x axis, and where."""
         self._bottom.setTicks([list(names.items())])
+        self._bottom.setStyle(hideOverlappingLabels=self.fontMetrics().height())  # px beyond its ends, for half a label
 
     def draw_spread(self, xs: Sequence[float], means: Sequence[float], spreads: Sequence[float]) -> None:
         """A bar from one spread below each mean to one above it; none where it is not known."""
@@ -104,7 +107,7 @@ class Plot(QWidget):
             self._view.addItem(item, ignoreBounds=True)
         grid = self._pg.GraphicsLayout()
         edge = self.fontMetrics().height() // 2  # for half of the first and last numbers
-        grid.setContentsMargins(0, edge, 0, edge)
+        grid.setContentsMargins(0, edge, edge, edge)
         grid.setSpacing(0)
         for item, row, column in ((self._left, 0, 0), (self._view, 0, 1), (self._bottom, 1, 1)):
             grid.addItem(item, row, column)
@@ -149,7 +152,7 @@ class Plot(QWidget):
         self._marks = [self._pg.InfiniteLine(step, pen=pen) for step, _ in self._moves]
         for number, (mark, (_, strength)) in enumerate(zip(self._marks, self._moves, strict=True)):
             self._view.addItem(mark, ignoreBounds=True)
-            if self._labelled:
+            if self._labelled and len(self._moves) <= READABLE:
                 self._label(mark, f"λ = {strength_text(strength)}", 0.9 - 0.18 * (number % 3))
 
     def _label(self, line: Any, text: str, height: float) -> None:
