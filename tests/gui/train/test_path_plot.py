@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_tlseg.events import Reached, Stepped
 from napari_tlseg.gui.train.path_plot import PathPlot, stage_of
@@ -25,8 +26,10 @@ def reached(strength: float, dice: float | None, drift: float, sd: float | None 
 
 @pytest.fixture
 def plot(viewer: Viewer) -> PathPlot:
-    made = PathPlot()
-    viewer.window.add_dock_widget(made, name="Path")
+    box, made = QWidget(), PathPlot()
+    QVBoxLayout(box).addWidget(made)
+    viewer.window.add_dock_widget(box, name="Path")
+    made.clear()
     return made
 
 

@@ -15,6 +15,8 @@ from napari_tlseg.gui.widgets.strength import LAST, tick_of
 
 NAMES = {tick_of(strength): name for strength, name in ((0.0, "0"), (1e-2, "0.01"), (math.inf, "∞"))}
 """Below the x axis, which has the ticks of the slider: logarithmic, with 0 and ∞ as its ends."""
+ROOM = 4
+"""Ticks beyond ∞, for its name."""
 
 
 class PathPlot(QWidget):
@@ -34,7 +36,7 @@ class PathPlot(QWidget):
         row.addWidget(self._score, 3)
         row.addWidget(self._drift, 2)
         for plot in (self._score, self._drift):
-            plot.span(LAST, labelled=True)
+            plot.span(LAST + ROOM, labelled=True)
             plot.number(NAMES)
         self.clear()
 

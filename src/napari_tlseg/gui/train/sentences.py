@@ -33,4 +33,5 @@ def verdict(run: Run) -> str:
     spread = "" if sd is None else f" ± {sd:.2f}"
     advice = f" {run.summary['recommendation']}" if run.stages else ""
     few = " Too few to judge by." if run.too_few else ""
-    return f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}.{few}{moved}{advice}"
+    judged = f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}."
+    return f"{judged}{few}{moved}{advice}"

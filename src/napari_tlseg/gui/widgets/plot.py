@@ -107,7 +107,7 @@ class Plot(QWidget):
             self._view.addItem(item, ignoreBounds=True)
         grid = self._pg.GraphicsLayout()
         edge = self.fontMetrics().height() // 2  # for half of the first and last numbers
-        grid.setContentsMargins(0, edge, edge, edge)
+        grid.setContentsMargins(0, edge, 0, edge)
         grid.setSpacing(0)
         for item, row, column in ((self._left, 0, 0), (self._view, 0, 1), (self._bottom, 1, 1)):
             grid.addItem(item, row, column)
