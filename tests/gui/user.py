@@ -70,7 +70,10 @@ class User:
         QTest.mouseClick(button, LEFT, pos=QPoint(min(12, button.width() // 2), button.height() // 2))
 
     def button(self, words: str) -> Any:
-        return self._shown(QAbstractButton, lambda button: button.text().startswith(words))
+        """The one that is called so, or whose name begins so."""
+        shown = [each.text() for each in self.window.findChildren(QAbstractButton) if each.isVisible()]
+        holds = words.__eq__ if words in shown else lambda text: text.startswith(words)
+        return self._shown(QAbstractButton, lambda button: holds(button.text()))
 
     def reads(self, words: str) -> bool:
         """Whether these words are on the screen."""
