@@ -72,7 +72,7 @@ Commands = (
     | Annotated[Command[Sources], subcommand("sources", description=Sources.__doc__)]
     | Annotated[Launch, subcommand("launch", description=Launch.__doc__)]
 )
-NAMES = {get_args(each)[1].name for each in get_args(Commands)}
+NAMES = [get_args(each)[1].name for each in get_args(Commands)]
 INSTALL = "pip install 'napari-tlseg[all]' brings what a window needs"
 
 
@@ -134,6 +134,8 @@ def _one_line(box: str, given: Sequence[str] = ()) -> str:
     names = ", ".join(row.strip() for row in said if re.match(" {4}\\S", row))
     sentences = re.sub(r"Error parsing (\S+): .*?\[?('[^']*')\]?.*", r"\1 cannot be \2", sentences)
     command = next((name for name in given[:1] if name in NAMES), "")
+    if not command:  # the frame breaks a long list without its comma
+        sentences = re.sub(r"one of \{.*\}", f"one of {', '.join(NAMES)}", sentences)
     parts = [f"{sentences} {names}".strip()]
     suggested, words = _suggested(rows), dict.fromkeys(word.partition("=")[0] for word in given)
     foreign = [name for name in words if command not in suggested.get(name, [command])]
