@@ -241,6 +241,20 @@ def test_stopping_ends_within_one_step_and_keeps_the_best():
     assert digest(model.state_dict()) == task.digests[0]
 
 
+@pytest.mark.parametrize("ends", [6, 3])
+def test_a_training_leaves_the_optimizer_its_learning_rate(ends):
+    """Also one that is closed on the way: the next with the same optimizer would begin at the end of the cosine."""
+    model, _, optimizer = setting()
+    before = [group["lr"] for group in optimizer.param_groups]
+    events = fit(model, objective(), optimizer, Schedule(steps=6, evaluate_every=6))
+    for event in events:
+        if event.step == ends:
+            assert [group["lr"] for group in optimizer.param_groups] != before, "the schedule is at work"
+            break
+    events.close()
+    assert [group["lr"] for group in optimizer.param_groups] == before
+
+
 def test_closing_it_keeps_the_best():
     model, anchor, optimizer = setting(1e-3)
     task = Scripted([0.9, 0.1])
