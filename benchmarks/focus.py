@@ -30,7 +30,8 @@ from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.split import split_dataset
 from napari_tlseg.data.tables import read_doubts, read_points
-from napari_tlseg.engine.jobs import Finetune, Locate, Pretrain
+from napari_tlseg.engine.jobs import Locate
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.journey import finish
 from napari_tlseg.nets.checkpoint import read_provenance
 

@@ -40,7 +40,7 @@ from hands import LEFT, NONE, Hands
 from qtpy.QtCore import QEvent
 
 from napari_tlseg.data.phantoms import write_fundus
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Control, Event, Stepped
 
 Where = Literal["worker", "thread"]

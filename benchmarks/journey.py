@@ -23,7 +23,7 @@ from ledger import Key, Ledger, table
 from napari_tlseg import read_dataset
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.split import choose, split_dataset
-from napari_tlseg.engine.jobs import Finetune, Pretrain
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.journey import finish
 
 

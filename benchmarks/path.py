@@ -18,7 +18,7 @@ from typing import Any
 
 from ledger import Ledger, table
 
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Evaluated, Reached, Stepped
 from napari_tlseg.studies.jobs import LambdaPath
 

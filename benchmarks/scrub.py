@@ -35,8 +35,8 @@ from napari_tlseg import read_dataset
 from napari_tlseg.data.case import Case, Labels
 from napari_tlseg.data.phantoms import write_fundus
 from napari_tlseg.data.run import read_summary
-from napari_tlseg.engine.jobs import Finetune, Pretrain
 from napari_tlseg.engine.predicting import load_run, load_segmenter, segment
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Control, Previewed
 from napari_tlseg.journey import finish
 from napari_tlseg.nets.checkpoint import load_model, save

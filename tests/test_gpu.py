@@ -13,7 +13,7 @@ import torch
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.phantoms import write_fundus
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Stepped
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from napari_tlseg import journey
-from napari_tlseg.engine.jobs import Finetune, Job
+from napari_tlseg.engine.jobs import Job
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Control, Event, Finished, Stepped
 from tiny import write_eyes
 

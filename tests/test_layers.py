@@ -30,6 +30,7 @@ LIGHT = (
     "engine",
     "engine.client",
     "engine.jobs",
+    "engine.trainings",
     "engine.messages",
 )
 TORCHLESS = [

@@ -19,8 +19,9 @@ import tyro
 from tqdm import tqdm
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
 
-from napari_tlseg.engine.jobs import Demo, Explain, Finetune, Locate, Predict, Pretrain, Score, Sources
+from napari_tlseg.engine.jobs import Demo, Explain, Locate, Predict, Score, Sources
 from napari_tlseg.engine.jobs import Job as AnyJob
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
 from napari_tlseg.journey import interruptible

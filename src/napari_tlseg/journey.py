@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from napari_tlseg.engine.jobs import Finetune, Job, Locate, Predict, Pretrain, Score
+from napari_tlseg.engine.jobs import Job, Locate, Predict, Score
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Control, Finished
 from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
 

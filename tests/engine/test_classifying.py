@@ -12,8 +12,8 @@ from timm.optim.lookahead import Lookahead
 
 from napari_tlseg.cli import main
 from napari_tlseg.data.card import read_source
-from napari_tlseg.engine.jobs import Estimate, Pretrain
 from napari_tlseg.engine.pretraining import settle_job
+from napari_tlseg.engine.trainings import Estimate, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Finished
 from napari_tlseg.nets.checkpoint import load_model, read_provenance

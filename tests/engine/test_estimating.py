@@ -16,7 +16,7 @@ import pytest
 from napari_tlseg import journey
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.engine import estimating, finetuning, pretraining
-from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
+from napari_tlseg.engine.trainings import Estimate, Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Stepped
 from tiny import write_chests, write_eyes

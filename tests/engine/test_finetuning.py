@@ -17,8 +17,8 @@ from napari_tlseg import journey
 from napari_tlseg.cli import main
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.engine import finetuning
-from napari_tlseg.engine.jobs import Finetune
 from napari_tlseg.engine.source import Source
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Stepped
 from napari_tlseg.nets.checkpoint import read_provenance

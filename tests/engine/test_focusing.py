@@ -17,7 +17,8 @@ from napari_tlseg.cli import main
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.data.tables import write_clicks
-from napari_tlseg.engine.jobs import Estimate, Finetune, Predict
+from napari_tlseg.engine.jobs import Predict
+from napari_tlseg.engine.trainings import Estimate, Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Finished, Noted
 from napari_tlseg.nets.checkpoint import load

@@ -16,8 +16,8 @@ from napari_tlseg.cli import main
 from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.recipes import Recipe
 from napari_tlseg.data.split import read_split
-from napari_tlseg.engine.jobs import Pretrain
 from napari_tlseg.engine.pool import gather_pool
+from napari_tlseg.engine.trainings import Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.nets.checkpoint import read_provenance
 from napari_tlseg.nets.encoders import make_encoder

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from napari_tlseg.engine.jobs import Demo, Finetune, Job, Predict, Pretrain
+from napari_tlseg.engine.jobs import Demo, Job, Predict
 from napari_tlseg.engine.running import Outcome, follow, gather, guarded, read_samples
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Stepped, Visited
 from tiny import write_eyes

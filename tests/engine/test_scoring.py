@@ -11,7 +11,8 @@ import pytest
 
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.engine import scoring
-from napari_tlseg.engine.jobs import Finetune, Predict, Pretrain, Score
+from napari_tlseg.engine.jobs import Predict, Score
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Event, Finished, Noted
 from napari_tlseg.journey import finish

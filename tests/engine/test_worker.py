@@ -18,8 +18,9 @@ from odd_jobs import Chatter, Count, Deaf, Inside, Raise, Silent, Unreadable, Un
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.engine import client as client_module
 from napari_tlseg.engine.client import Client, Handle, State, WorkerDied
-from napari_tlseg.engine.jobs import Finetune, Job, Pretrain
+from napari_tlseg.engine.jobs import Job
 from napari_tlseg.engine.messages import Failed
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Evaluated, Event, Finished, Noted, Stepped
 from napari_tlseg.nets.checkpoint import load

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Control, Event, Stepped
 
 

@@ -20,7 +20,7 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QMessageBox
 
 from napari_tlseg.data.run import read_summary
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Evaluated
 from napari_tlseg.gui.runs import runs_of
 from napari_tlseg.nets.checkpoint import load

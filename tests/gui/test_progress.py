@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_tlseg.engine.jobs import Estimate, Finetune, Job, Predict
+from napari_tlseg.engine.jobs import Job, Predict
 from napari_tlseg.engine.messages import Failed, Stop
+from napari_tlseg.engine.trainings import Estimate, Finetune
 from napari_tlseg.events import Event, Finished, Noted, Started, Stepped, Visited
 
 if TYPE_CHECKING:

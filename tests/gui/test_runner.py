@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from napari_tlseg.engine.jobs import Estimate, Finetune
 from napari_tlseg.engine.messages import Failed, SetStrength, Stop
+from napari_tlseg.engine.trainings import Estimate, Finetune
 from napari_tlseg.events import Event, Finished, Noted, Stepped
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from qtpy.compat import isalive
 from qtpy.QtWidgets import QDialog, QMessageBox
 
 from napari_tlseg.data.folder import write_clicks
-from napari_tlseg.engine.jobs import Finetune, Pretrain
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.session import Session
 from tiny import write_chests, write_eyes

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
-from napari_tlseg.engine.jobs import Estimate, Job
+from napari_tlseg.engine.jobs import Job
 from napari_tlseg.engine.messages import (
     Ask,
     Failed,
@@ -32,6 +32,7 @@ from napari_tlseg.engine.messages import (
     receive,
     send,
 )
+from napari_tlseg.engine.trainings import Estimate
 from napari_tlseg.events import Event, Finished
 
 COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "napari_tlseg.engine.worker")

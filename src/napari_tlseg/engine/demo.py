@@ -15,8 +15,9 @@ from napari_tlseg.data.files import write_text
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.phantoms import write_fundus
 from napari_tlseg.data.split import Split, assign, choose, read_split
-from napari_tlseg.engine.jobs import Demo, Finetune, Job, Predict, Pretrain
+from napari_tlseg.engine.jobs import Demo, Job, Predict
 from napari_tlseg.engine.running import Stopped, require_writable
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Reason
 

@@ -17,10 +17,10 @@ from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.data.split import Annotation, Parts
 from napari_tlseg.engine import finetuning, pretraining
-from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
 from napari_tlseg.engine.pool import Pool
 from napari_tlseg.engine.pretraining import Pretrained
 from napari_tlseg.engine.running import Material, Samples, Stopped, guarded
+from napari_tlseg.engine.trainings import Estimate, Finetune, Pretrain
 from napari_tlseg.events import Control, Event, Finished, Stepped
 from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.fit import Schedule, evaluate, fit

@@ -13,11 +13,11 @@ import torch
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.engine.focusing import focus_on, focused, keep_localizer
-from napari_tlseg.engine.jobs import Anchored, Finetune
 from napari_tlseg.engine.predicting import load_run
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
 from napari_tlseg.engine.scoring import score_run, summarize_validation
 from napari_tlseg.engine.source import MODEL, Source
+from napari_tlseg.engine.trainings import Anchored, Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.run import RunFolder
-from napari_tlseg.engine.jobs import Anchored
 from napari_tlseg.engine.locating import load_locator
 from napari_tlseg.engine.running import Focusing, Material
+from napari_tlseg.engine.trainings import Anchored
 from napari_tlseg.errors import InputError
 from napari_tlseg.learn.focus import Focus
 from napari_tlseg.learn.focused import FocusedSegmenter

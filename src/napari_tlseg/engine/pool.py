@@ -12,8 +12,8 @@ from napari_tlseg.data.case import Case
 from napari_tlseg.data.labels import read_ontology
 from napari_tlseg.data.recipes import PLAIN, Recipe
 from napari_tlseg.data.split import Annotation
-from napari_tlseg.engine.jobs import Pretrain
 from napari_tlseg.engine.running import Material, Samples, gather, read_samples
+from napari_tlseg.engine.trainings import Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.samples import Sample

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from napari_tlseg.data.split import Annotation
-from napari_tlseg.engine.jobs import Pretrain
 from napari_tlseg.engine.pool import Pool, gather_pool, read_pool
 from napari_tlseg.engine.running import Outcome, Samples, follow, noted, require_free
+from napari_tlseg.engine.trainings import Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
 from napari_tlseg.learn.classify import Classify

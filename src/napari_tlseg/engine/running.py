@@ -15,7 +15,7 @@ from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.recipes import Recipe, find_recipe, pick_recipe, square_size
 from napari_tlseg.data.split import Annotation, Parts, split_dataset
-from napari_tlseg.engine.jobs import Training
+from napari_tlseg.engine.trainings import Training
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reason, Started, Stepped, Visited
 from napari_tlseg.learn.focus import Focus

@@ -8,8 +8,9 @@ from dataclasses import replace
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_tlseg.engine.client import Client, Handle, State
-from napari_tlseg.engine.jobs import Estimate, Job
+from napari_tlseg.engine.jobs import Job
 from napari_tlseg.engine.messages import Failed, Greeting
+from napari_tlseg.engine.trainings import Estimate
 from napari_tlseg.events import Event, Finished
 from napari_tlseg.gui.notices import complain, log_file
 from napari_tlseg.studies.jobs import Scrub

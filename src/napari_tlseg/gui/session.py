@@ -14,7 +14,7 @@ from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.files import writable
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.run import is_run
-from napari_tlseg.engine.jobs import Anchored, Training
+from napari_tlseg.engine.trainings import Anchored, Training
 from napari_tlseg.gui.background import Background
 from napari_tlseg.gui.canvas.images import Images
 from napari_tlseg.gui.canvas.layers import LayerData

@@ -13,7 +13,8 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from napari_tlseg.data.case import Dataset
 from napari_tlseg.data.split import Annotation, Parts
-from napari_tlseg.engine.jobs import Anchored, Finetune, Job
+from napari_tlseg.engine.jobs import Job
+from napari_tlseg.engine.trainings import Anchored, Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 

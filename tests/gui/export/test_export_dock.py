@@ -24,8 +24,9 @@ from napari_tlseg.data.annotations import mask_path
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.geometry import Geometry
-from napari_tlseg.engine.jobs import Finetune, Predict
+from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.messages import Failed
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.canvas.layers import case_of
 from napari_tlseg.gui.export.dock import CLEANING, FORMATS, ExportDock

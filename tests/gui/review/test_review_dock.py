@@ -20,7 +20,8 @@ from napari_tlseg.data.case import Dataset
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.overlay import FN, FP, Counts, confusion_map, confusion_planes, worst_plane
 from napari_tlseg.data.tables import write_painted
-from napari_tlseg.engine.jobs import Finetune, Predict
+from napari_tlseg.engine.jobs import Predict
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.gui.review.case_table import _row, judged
 from napari_tlseg.gui.review.dock import NO_FOLDER, NO_RUN, ReviewDock
 from napari_tlseg.gui.review.legend import DASH

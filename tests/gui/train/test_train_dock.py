@@ -12,8 +12,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QLabel
 
-from napari_tlseg.engine.jobs import Estimate, Finetune, Job, Predict, Pretrain
+from napari_tlseg.engine.jobs import Job, Predict
 from napari_tlseg.engine.messages import Device, Failed, Greeting, SetStrength, Stop
+from napari_tlseg.engine.trainings import Estimate, Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started, Stepped
 from napari_tlseg.gui.runs import Run

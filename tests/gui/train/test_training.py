@@ -12,7 +12,7 @@ import pytest
 from desk import LONG, TINY, Desk, events
 
 from napari_tlseg.data.run import read_summary
-from napari_tlseg.engine.jobs import Estimate
+from napari_tlseg.engine.trainings import Estimate
 from napari_tlseg.events import Evaluated
 from napari_tlseg.nets.checkpoint import load
 from tiny import write_eyes

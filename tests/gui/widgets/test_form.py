@@ -12,7 +12,8 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_tlseg.engine.jobs import Finetune, Predict, Pretrain
+from napari_tlseg.engine.jobs import Predict
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.gui.widgets.form import Form, field_help
 from napari_tlseg.gui.widgets.strength import StrengthSlider
 from napari_tlseg.learn.postprocess import Postprocess

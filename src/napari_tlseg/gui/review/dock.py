@@ -10,7 +10,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
 
 from napari_tlseg.data.case import Case
-from napari_tlseg.engine.jobs import Anchored
+from napari_tlseg.engine.trainings import Anchored
 from napari_tlseg.errors import InputError
 from napari_tlseg.gui.notices import guarded
 from napari_tlseg.gui.review.case_table import CaseTable, judged

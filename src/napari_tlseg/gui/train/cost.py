@@ -10,8 +10,8 @@ from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QLabel
 
-from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
 from napari_tlseg.engine.messages import Failed, Greeting
+from napari_tlseg.engine.trainings import Estimate, Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.notices import guarded

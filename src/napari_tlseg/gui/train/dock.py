@@ -11,8 +11,8 @@ from qtpy.QtGui import QDesktopServices, QHideEvent
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tlseg.data.recipes import RECIPES
-from napari_tlseg.engine.jobs import Anchored, Finetune, Training
 from napari_tlseg.engine.messages import Failed, Greeting
+from napari_tlseg.engine.trainings import Anchored, Finetune, Training
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started
 from napari_tlseg.gui.notices import guarded, log_file

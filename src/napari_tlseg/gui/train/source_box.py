@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushBut
 
 from napari_tlseg.data.card import Card
 from napari_tlseg.data.recipes import RECIPES
-from napari_tlseg.engine.jobs import Finetune, Pretrain
 from napari_tlseg.engine.messages import Failed, Greeting
+from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.notices import guarded

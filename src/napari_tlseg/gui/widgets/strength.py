@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QPainter, QPaintEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QSlider, QStyle, QStyleOptionSlider, QVBoxLayout, QWidget
 
-from napari_tlseg.engine.jobs import Finetune
+from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.gui.widgets.fields import CalmWheel, as_tooltip, mark
 from napari_tlseg.gui.widgets.form import field_help
