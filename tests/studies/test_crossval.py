@@ -69,6 +69,33 @@ def test_every_case_outside_the_held_out_ones_is_scored_once_at_each_strength(ey
     assert {row["patient"] for row in rows} == {f"patient{int(name[3:]) // 2}" for name in pool}
 
 
+def test_each_strength_is_trained_anew_unless_warm(eyes: Path) -> None:
+    names = [case.name for case in read_dataset(eyes).labelled]
+
+    def stages(strengths: tuple[float, ...], warm: float) -> list[dict[str, object]]:
+        job = Trial(
+            data=eyes,
+            out=eyes / "none",
+            source=eyes / "clicks.safetensors",
+            training=tuple(names[:4]),
+            test=tuple(names[4:6]),
+            strengths=strengths,
+            warm=warm,
+            steps=4,
+            size=32,
+            batch=2,
+            device="cpu",
+        )
+        *_, last = job.run()
+        assert isinstance(last, Finished)
+        found: list[dict[str, object]] = last.summary["stages"]
+        return found
+
+    alone = stages((0.0,), 0.0)
+    assert stages((math.inf, 0.0), 0.0)[1:] == alone
+    assert stages((math.inf, 0.0), 0.5)[1:] != alone
+
+
 def test_what_is_scored_was_not_trained_on(eyes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Trial] = []
 

@@ -57,8 +57,8 @@ class Walking(Anchored):
             raise InputError(f"--lambdas {self.strengths} is not possible", remedy="name each once, the largest first")
         if not self.strengths and self.solver == "paper":
             raise InputError("--solver paper cannot start at λ = ∞", remedy="name the λ, as --lambdas 50,8,1,0")
-        if not 0 < self.warm <= 1:
-            raise InputError(f"--warm {self.warm:g} is not possible", remedy="give a share above 0 and at most 1")
+        if not 0 <= self.warm <= 1:
+            raise InputError(f"--warm {self.warm:g} is not possible", remedy="give a share of at most 1")
 
     @property
     def first(self) -> float:
@@ -83,6 +83,8 @@ class LambdaPath(Walking):
         if self.source == "none":
             reason = "a path needs a source: without one λ has nothing to hold"
             raise InputError(reason, remedy="name one with --source")
+        if not self.warm:
+            raise InputError("a path goes on from one λ to the next", remedy="give --warm above 0")
         if not 2 <= self.count <= 50:
             raise InputError(f"--count {self.count} is not possible", remedy="give a number from 2 to 50")
 
@@ -118,6 +120,8 @@ class Study(Walking):
 
     strengths: Annotated[Strengths, arg(name="lambdas")] = (math.inf, 0.1, 1e-2, 1e-3, 1e-4, 0.0)
     """From large to small, the same in every fold."""
+    warm: float = 0.0
+    """0 trains at every λ anew, as without a source; above it goes on from the larger λ: quicker, and a first look."""
     folds: int = 5
     """Each patient is in the test part of one fold, and trained on in the others."""
     scheduler: Annotated[str | None, arg(metavar="ADDRESS", help_behavior_hint="")] = None

@@ -15,8 +15,8 @@ from napari_tlseg.data.case import Case
 from napari_tlseg.data.files import write_text
 from napari_tlseg.data.run import jsonable
 from napari_tlseg.data.split import rank
-from napari_tlseg.engine.finetuning import make_objective, segmenter_of, settle_job
-from napari_tlseg.engine.running import read_samples
+from napari_tlseg.engine.finetuning import Setting, make_objective, segmenter_of, settle_job
+from napari_tlseg.engine.running import Samples, read_samples
 from napari_tlseg.engine.scoring import score_one
 from napari_tlseg.events import Control, Event, Finished, Reached, Started, Visited
 from napari_tlseg.learn.metrics import Measure, Score, case_means, summarize
@@ -27,14 +27,34 @@ from napari_tlseg.studies.walk import Plan, walk
 
 
 def trial(job: Trial, control: Control) -> Iterator[Event]:
-    """Train at one λ after the other, and score the test cases at each; without a source, once."""
+    """Train at each λ, and score the test cases there; without a source, once."""
     began = time.monotonic()
     setting = settle_job(job, job.first)
     samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
-    objective = make_objective(job, setting, samples)
     strengths = job.strengths if setting.anchor else (0.0,)
-    plan = Plan(steps=job.steps, more=max(2, round(job.warm * job.steps)), strengths=strengths)
     stages: list[dict[str, Any]] = []
+    for part in (strengths,) if job.warm else ((strength,) for strength in strengths):
+        if stages:
+            setting = settle_job(job, part[0])
+        yield from _walk(job, setting, samples, part, stages, control)
+        if control.stop:
+            break
+    whole = len(stages) == len(strengths)
+    summary = {"stages": stages, "seconds": time.monotonic() - began} if whole else {}
+    yield Finished(reason="done" if whole else "stopped", out=None, summary=summary)
+
+
+def _walk(
+    job: Trial,
+    setting: Setting,
+    samples: Samples,
+    strengths: Sequence[float],
+    stages: list[dict[str, Any]],
+    control: Control,
+) -> Iterator[Event]:
+    """From the first λ to the last; what is found at each into `stages`."""
+    objective = make_objective(job, setting, samples)
+    plan = Plan(steps=job.steps, more=max(2, round(job.warm * job.steps)), strengths=strengths)
     with closing(walk(plan, setting, objective, job.learning_rate, job.seed, control)) as events:
         for event in events:
             if isinstance(event, Reached):
@@ -43,9 +63,6 @@ def trial(job: Trial, control: Control) -> Iterator[Event]:
                 event = replace(event, scores=summarize(scores, "held-out"))
                 stages.append({"strength": event.strength, "drift": event.drift, "scores": list(map(asdict, scores))})
             yield event
-    whole = len(stages) == plan.stages
-    summary = {"stages": stages, "seconds": time.monotonic() - began} if whole else {}
-    yield Finished(reason="done" if whole else "stopped", out=None, summary=summary)
 
 
 def finish_trial(job: Trial) -> Mapping[str, Any]:
