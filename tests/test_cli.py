@@ -380,8 +380,8 @@ def test_the_flag_that_keeps_what_is_outside_says_so(capsys: Capture) -> None:
     [
         (
             "",
-            "Expected one of demo, pretrain, finetune, path, crossval, efficiency, report, predict, locate, score, "
-            "explain, sources, launch; see napari-tlseg --help",
+            "Expected one of demo, pretrain, finetune, path, crossval, efficiency, student, report, predict, locate, "
+            "score, explain, sources, launch; see napari-tlseg --help",
         ),
         ("finetunee x", "Unrecognized options: finetunee, x; see napari-tlseg --help"),
         ("finetune", "Missing from napari-tlseg finetune: DATA, --out PATH; see napari-tlseg finetune --help"),
@@ -389,7 +389,7 @@ def test_the_flag_that_keeps_what_is_outside_says_so(capsys: Capture) -> None:
         ("locate x --out y", "Missing from napari-tlseg locate: --model PATH; see napari-tlseg locate --help"),
         (
             "locate x --model m --out y --size 3",
-            "locate has no --size (an option of crossval, demo, efficiency, finetune, path, pretrain); "
+            "locate has no --size (an option of crossval, demo, efficiency, finetune, …); "
             "see napari-tlseg locate --help",
         ),
         ("predict x --out y", "Missing from napari-tlseg predict: --model PATH; see napari-tlseg predict --help"),
@@ -406,8 +406,9 @@ def test_the_flag_that_keeps_what_is_outside_says_so(capsys: Capture) -> None:
         ("finetune x --out y --inits z", "Unrecognized options: --inits, z; see napari-tlseg finetune --help"),
         (
             "predict x --out y --model m --labels 3 --loss dice",
-            "predict has no --labels (an option of crossval, efficiency, finetune, path, pretrain), "
-            "no --loss (an option of crossval, efficiency, finetune, path, pretrain); see napari-tlseg predict --help",
+            "predict has no --labels (an option of crossval, efficiency, finetune, path, pretrain, student), "
+            "no --loss (an option of crossval, efficiency, finetune, path, pretrain, student); "
+            "see napari-tlseg predict --help",
         ),
         ("--init 3", "napari-tlseg has no --init (an option of pretrain); see napari-tlseg --help"),
         ("finetune x --out y --steps many", "--steps cannot be 'many'; see napari-tlseg finetune --help"),

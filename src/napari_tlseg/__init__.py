@@ -28,6 +28,7 @@ _HOMES = {
     "Report": "studies.jobs",
     "Score": "engine.jobs",
     "Sources": "engine.jobs",
+    "Student": "studies.jobs",
     "UNet": "nets.unet",
     "crossval": "journey",
     "efficiency": "journey",
@@ -40,6 +41,7 @@ _HOMES = {
     "pretrain": "journey",
     "read_dataset": "data.folder",
     "score": "journey",
+    "student": "journey",
     "write_masks": "data.annotations",
 }
 

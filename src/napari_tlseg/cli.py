@@ -25,7 +25,7 @@ from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
 from napari_tlseg.journey import interruptible
-from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Report
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Report, Student
 from napari_tlseg.telling import Teller, tell_json
 
 Job = TypeVar("Job", bound=AnyJob)
@@ -65,6 +65,7 @@ Commands = (
     | Annotated[Command[LambdaPath], subcommand("path", description=LambdaPath.__doc__)]
     | Annotated[Command[Crossval], subcommand("crossval", description=Crossval.__doc__)]
     | Annotated[Command[Efficiency], subcommand("efficiency", description=Efficiency.__doc__)]
+    | Annotated[Command[Student], subcommand("student", description=Student.__doc__)]
     | Annotated[Command[Report], subcommand("report", description=Report.__doc__)]
     | Annotated[Command[Predict], subcommand("predict", description=Predict.__doc__)]
     | Annotated[Command[Locate], subcommand("locate", description=Locate.__doc__)]
@@ -74,6 +75,8 @@ Commands = (
     | Annotated[Launch, subcommand("launch", description=Launch.__doc__)]
 )
 NAMES = [get_args(each)[1].name for each in get_args(Commands)]
+MORE = "[...]"
+"""What tyro says where an option has more owners than it names."""
 INSTALL = "pip install 'napari-tlseg[all]' brings what a window needs"
 
 
@@ -151,8 +154,11 @@ def _one_line(box: str, given: Sequence[str] = ()) -> str:
 def _suggested(rows: Iterable[str]) -> dict[str, list[str]]:
     """The options that tyro suggests, each with the commands that have it; of a command alone it does not say."""
     found: dict[str, list[str]] = {}
+    owners: list[str] = []
     for row in dropwhile(lambda row: not re.match("Perhaps you meant|Arguments similar", row), rows):
-        if option := re.match(r" {4}(\S+)", row):
+        if row == f"    {MORE}":
+            owners.append("…")
+        elif option := re.match(r" {4}(\S+)", row):
             owners = found.setdefault(option[1], [])
         elif owner := re.match(r" {8}in napari-tlseg (\w+) --help", row):
             owners.append(owner[1])

@@ -13,7 +13,7 @@ from typing import Any
 from napari_tlseg.engine.jobs import Job, Locate, Predict, Score
 from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Control, Finished
-from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Student
 
 
 def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options: Any) -> Finished:
@@ -42,6 +42,13 @@ def crossval(data: Path | str, out: Path | str, source: Path | str, **options: A
 def efficiency(data: Path | str, out: Path | str, sources: Iterable[Path | str], **options: Any) -> Finished:
     """Dice against the number of masks for each source; `options` are the fields of `Efficiency`."""
     return finish(Efficiency(data=Path(data), out=Path(out), sources=tuple(map(str, sources)), **options))
+
+
+def student(data: Path | str, unlabelled: Path | str, out: Path | str, **options: Any) -> Finished:
+    """Learn from images without masks too, by noisy student; `options` are the fields of `Student`."""
+    for name in options.keys() & {"source", "teacher"}:
+        options[name] = options[name] if options[name] in (None, "none", "imagenet") else Path(options[name])
+    return finish(Student(data=Path(data), unlabelled=Path(unlabelled), out=Path(out), **options))
 
 
 def predict(data: Path | str | Iterable[Path | str], model: Path | str, out: Path | str, **options: Any) -> Finished:

@@ -115,6 +115,10 @@ def finished_lines(event: Finished) -> Iterator[str]:
         yield from _table([_path_row(stage) for stage in summary["path"]])
         yield f"The models are in {event.out}; its own is that at λ = {_number(summary['lambda'])}"
         yield f"  held-out: {_scored(summary, event.reason)}"
+    elif "rounds" in summary:
+        yield from _table([_round_row(each) for each in summary["rounds"]])
+        yield f"The model is that of the last round, in {event.out}; the same command with more --rounds goes on"
+        yield f"  held-out: {_scored(summary, event.reason)}"
     elif "lambda" in summary:
         yield f"Trained {_counted(summary['steps'], 'step')} {_origin(summary)}. The model is in {event.out}"
         yield f"  validation: {_scored(summary['validation'], event.reason, 'counted all the same')}"
@@ -155,6 +159,13 @@ def _path_row(stage: Mapping[str, Any]) -> dict[str, Any]:
     scores = stage["scores"]
     row = {"λ": stage["strength"], "drift": stage["drift"], "validation Dice": scores["dice_mean"]}
     return row | {"± SD": scores["dice_sd"], "precision": scores["precision_mean"], "cases": scores["scored"]}
+
+
+def _round_row(each: Mapping[str, Any]) -> dict[str, Any]:
+    pseudo = each["pseudo"] or {}
+    row = {"round": each["round"], "pseudo-labels": pseudo.get("images", 0), "accepted": pseudo.get("accepted", 0)}
+    scores = {"validation Dice": each["validation_dice_mean"], "± SD": each["validation_dice_sd"]}
+    return row | scores | {"cases": each["validation_scored"]}
 
 
 def _place(part: str) -> tuple[bool, str]:

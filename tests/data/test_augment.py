@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from napari_tlseg.data.augment import Augment
+from napari_tlseg.data.augment import Augment, Change
 
 SIZE = 96
 STILL = dict.fromkeys(("rotate", "zoom", "shift", "gamma", "contrast", "brightness", "noise"), 0)
@@ -106,3 +108,42 @@ def test_noise_stays_out_of_what_surrounds_the_picture():
     changed = change.image(image)[0]
     assert not changed[:30].any() and not changed[60:].any()
     assert changed[30:60].std() > 0.01
+
+
+@given(seeds)
+def test_a_resized_crop_shows_a_part_of_the_image_and_nothing_from_outside(seed):
+    change = Augment(**STILL | {"crop": 0.4}).draw(np.random.default_rng(seed), SIZE)
+    larger = change.matrix[0, 0]
+    assert 1 <= larger**2 <= 1 / 0.4 and (change.matrix[:, :2] == larger * np.eye(2)).all()
+    corners = [change.point(y, x) for y in (-0.5, SIZE - 0.5) for x in (-0.5, SIZE - 0.5)]
+    assert min(min(corners)) <= -0.5 + 1e-9 and max(max(corners)) >= SIZE - 0.5 - 1e-9
+    whole = change.image(np.ones((1, SIZE, SIZE), np.float32))
+    assert whole[0, 1:-1, 1:-1].min() > 0.99
+
+
+def test_what_comes_sometimes_comes_as_often_as_it_is_said_to():
+    rng, augment = np.random.default_rng(0), Augment(**STILL | {"grey": 0.2, "stretch": 0.5})
+    changes = [augment.draw(rng, SIZE) for _ in range(400)]
+    assert 50 < sum(change.grey for change in changes) < 110
+    assert 160 < sum(change.stretch for change in changes) < 240
+
+
+@given(seeds)
+def test_what_never_comes_changes_no_chance_of_the_rest(seed):
+    ones = [augment.draw(np.random.default_rng(seed), SIZE) for augment in (MOVES, replace(MOVES, grey=0.5))]
+    assert (ones[0].matrix == ones[1].matrix).all() and ones[0].seed == ones[1].seed
+
+
+def test_grey_and_stretched_leave_black_black():
+    rng = np.random.default_rng(0)
+    image = (0.3 + 0.2 * rng.random((3, 20, 20))).astype(np.float32)
+    image[:, :5] = 0
+    still = Change(matrix=np.eye(2, 3))
+    grey = replace(still, grey=True).image(image)
+    assert np.allclose(grey, grey[:1]) and (grey[:, :5] == 0).all()
+    assert np.allclose(grey[0], 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2], atol=1e-6)
+    stretched = replace(still, stretch=True).image(image)
+    assert (stretched[:, :5] == 0).all() and np.allclose(stretched.max((1, 2)), 1)
+    assert 0 < stretched[:, 5:].min() < 0.01
+    one = replace(still, grey=True, stretch=True).image(np.full((1, 4, 4), 0.5, np.float32))
+    assert (one == 0.5).all()  # of one channel there is no grey, and of one value nothing to stretch

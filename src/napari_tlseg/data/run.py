@@ -27,6 +27,7 @@ CONTENT = (
     "overlays",
     "masks",
     "path",
+    "rounds",
     "figures",
     "report.html",
 )

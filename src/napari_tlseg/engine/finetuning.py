@@ -6,10 +6,12 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
+from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.engine.focusing import focus_on, focused, keep_localizer
@@ -24,7 +26,7 @@ from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.metrics import Score, summarize
-from napari_tlseg.learn.objectives import Segment, pick_loss
+from napari_tlseg.learn.objectives import Objective, Segment, pick_loss
 from napari_tlseg.learn.predict import Segmenter
 from napari_tlseg.learn.transfer import take
 from napari_tlseg.nets.checkpoint import Checkpoint, Provenance, load_encoder, save
@@ -68,6 +70,8 @@ class Setting:
     precision: torch.dtype
     provenance: Provenance
     notes: tuple[str, ...]
+    taught: frozenset[str] = frozenset()
+    """Fingerprints of the images whose pseudo-labels are learned, and of what the teacher saw that gave them."""
 
 
 def settle_finetune(job: Finetune) -> Setting:
@@ -229,8 +233,20 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
     began = time.monotonic()
     yield from noted(setting.notes)
     samples = yield from read_samples(setting.material, "mask", control, keep_held_out=False)
-    keep, objective = Keeper(setting, samples, run), make_objective(job, setting, samples)
-    localizer = keep_localizer(setting.material.focusing, run)
+    yield from train(job, Keeper(setting, samples, run), make_objective(job, setting, samples), control, began)
+
+
+def train(
+    job: Finetune,
+    keep: Keeper,
+    objective: Objective,
+    control: Control,
+    began: float,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> Generator[Event, None, None]:
+    """Fit the model to an objective, then conclude the run, with `more` in its summary."""
+    setting = keep.setting
+    localizer = keep_localizer(setting.material.focusing, keep.run)
     training = fit(
         setting.model,
         objective,
@@ -243,7 +259,7 @@ def _events(job: Finetune, setting: Setting, run: RunFolder, control: Control) -
         control=control,
     )
     outcome = yield from follow(training, job.steps, control, keep)
-    yield from conclude(keep, outcome, control, began, localizer)
+    yield from conclude(keep, outcome, control, began, {**localizer, **more})
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,10 +279,10 @@ class Keeper:
 
     @property
     def before(self) -> frozenset[str]:
-        """Fingerprints of what the source, the start and the localizer were trained on."""
+        """Fingerprints of what the source, the start, the localizer and the teacher were trained on."""
         start, focusing = self.setting.start, self.setting.material.focusing
         others = (start.provenance.seen if start else ()), (focusing.locator.provenance.seen if focusing else ())
-        return self.setting.source.seen.union(*others)
+        return self.setting.source.seen.union(*others, self.setting.taught - self.samples.seen)
 
     @property
     def known(self) -> frozenset[str]:
@@ -295,10 +311,12 @@ def segmenter_of(setting: Setting) -> Segmenter:
     return focused(plain, setting.material.focusing)
 
 
-def make_objective(job: Anchored, setting: Setting, samples: Samples) -> Segment:
-    """What is to be learned from the samples; an untrained model is told how rare each class is."""
+def make_objective(job: Anchored, setting: Setting, samples: Samples, augment: Augment | None = None) -> Segment:
+    """What is to be learned from the samples, varied as the recipe says or so; an untrained model is told how rare
+    each class is.
+    """
     classes = len(setting.material.dataset.classes)
-    augment, loss = setting.material.recipe.augment, pick_loss(job.loss, classes)
+    augment, loss = augment or setting.material.recipe.augment, pick_loss(job.loss, classes)
     if (focusing := setting.material.focusing) is not None:
         augment = focusing.focus.augment(augment)
     objective = Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
@@ -328,7 +346,11 @@ def _summary(setting: Setting, outcome: Outcome, scores: list[Score]) -> dict[st
 
 def _known_by(setting: Setting) -> str:
     """Who may have seen a case before, in words."""
-    others = (("the start", setting.start), ("the localizer", setting.material.focusing))
+    others = (
+        ("the start", setting.start),
+        ("the localizer", setting.material.focusing),
+        ("the teacher", setting.taught),
+    )
     return " or ".join(("the source", *(name for name, there in others if there)))
 
 

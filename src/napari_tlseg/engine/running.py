@@ -145,7 +145,7 @@ def read_samples(
         read.append([])
         for case in cases:
             samples = _samples_of(case, material, annotation)
-            _check_channels(samples, case, material)
+            check_channels(samples, case, material)
             fingerprints[case.name] = fingerprint(case)
             if keep_held_out or cases is not material.parts.held_out:
                 read[-1].extend(samples)
@@ -172,7 +172,8 @@ def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[
     return focusing.focus.validation(case, recipe, size, classes, focusing.locator)
 
 
-def _check_channels(samples: list[Sample], case: Case, material: Material) -> None:
+def check_channels(samples: list[Sample], case: Case, material: Material) -> None:
+    """InputError where the image of a case is of another kind than the material's."""
     if samples and samples[0].image.shape[0] != material.channels:
         found = f"has {samples[0].image.shape[0]} channels, the first image has {material.channels}"
         raise InputError(found, case.image, "use images of one kind, or a recipe that makes them grey")

@@ -55,9 +55,12 @@ class Segmenter:
     def planes(self, image: Image) -> Iterator[Labels]:
         """The classes of each plane, (Y, X) on the native grid, in order, before any cleaning.
 
-        Probabilities are interpolated before the class is chosen, so that outlines are smooth. Volumes go plane by
-        plane, a batch at a time.
+        Probabilities are interpolated before the class is chosen, so that outlines are smooth.
         """
+        return map(choose, self.chances(image))
+
+    def chances(self, image: Image) -> Iterator[NDArray[np.float32]]:
+        """What is `telling` of each plane, (classes or 1, Y, X) on the native grid; a batch of planes at a time."""
         recipe, size = find_recipe(self.provenance.recipe), self.provenance.size
         frame = Letterbox(image.geometry.plane_shape[1:], size)
         self.model.eval()
@@ -66,7 +69,7 @@ class Segmenter:
         for plane, square in enumerate(recipe.squares(image, range(count), size)):
             squares.append(square)
             if len(squares) == BATCH or plane == count - 1:
-                yield from (choose(frame.native(telling(found))) for found in self.forward(squares))
+                yield from (frame.native(telling(found)) for found in self.forward(squares))
                 squares.clear()
 
     def looking_at(self, image: Image, plane: int, click: tuple[int, float, float] | None) -> Callable[[], Labels]:
@@ -105,3 +108,9 @@ def choose(chances: NDArray[np.float32]) -> Labels:
     chosen = chances[0] > 0.5 if len(chances) == 1 else chances.argmax(axis=0)
     labels: Labels = chosen.astype(np.uint8)
     return labels
+
+
+def certainty(chances: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What `telling` gave, to the probability (Y, X) of the class that is chosen."""
+    sure: NDArray[np.float32] = np.maximum(chances[0], 1 - chances[0]) if len(chances) == 1 else chances.max(axis=0)
+    return sure

@@ -17,6 +17,7 @@ class UNet(nn.Module):
     """Image (B, C, Y, X) in [0, 1] to logits (B, K, Y, X): K = 1 for two classes (sigmoid), else one per class.
 
     Sides that the deepest stride does not divide are padded with their border's values, and the logits cropped.
+    `dropout` drops whole channels of the deepest feature, in training only; at first none.
     """
 
     def __init__(self, encoder: Encoder, classes: int, decoder: Decoder | None = None) -> None:
@@ -25,10 +26,12 @@ class UNet(nn.Module):
             raise ValueError(f"a segmentation has background and at least one more class, not {classes}")
         super().__init__()
         self.encoder = encoder
+        self.dropout = nn.Dropout2d(0)
         self.decoder = decoder or Decoder(encoder.channels, encoder.strides, 1 if classes == 2 else classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.decoder(self.encoder(pad_to(image, self.encoder.strides[-1])))
+        *finer, deepest = self.encoder(pad_to(image, self.encoder.strides[-1]))
+        logits: Tensor = self.decoder([*finer, self.dropout(deepest)])
         return logits[..., : image.shape[-2], : image.shape[-1]]
 
     @torch.no_grad()

@@ -1,0 +1,86 @@
+"""Noisy student: what a teacher says of images without labels is learned beside what a person says of others.
+
+References
+----------
+.. [1] Xie et al., "Self-training with noisy student improves ImageNet classification", CVPR 2020: the noise is on the
+   student only, and the student is the next teacher.
+.. [2] Virk and Bathula, whose noise for CT this is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_tlseg.data.augment import Augment
+from napari_tlseg.data.recipes import Recipe
+from napari_tlseg.events import Control
+from napari_tlseg.learn.objectives import Batch, Draw, Segment, images_of
+from napari_tlseg.learn.samples import Sample
+
+IGNORED = 255
+"""In the labels of a pseudo-labelled sample: nothing is learned of this pixel."""
+
+
+def noisy(recipe: Recipe) -> Augment:
+    """The recipe's changes, and the student's: further rotation, resized crops, auto-contrast and, of colours, grey."""
+    own = recipe.augment
+    return replace(own, rotate=max(own.rotate, 30.0), crop=0.5, stretch=0.3, grey=0.0 if recipe.grey else 0.2)
+
+
+class NoisyStudent:
+    """Labelled and pseudo-labelled images side by side in every step.
+
+    The loss is (L + w · P) / (1 + w): L of the labelled images, P the same loss of the pseudo-labelled ones, over
+    their pixels that are not IGNORED. Its size does not grow with w, so that λ holds as closely as without.
+    """
+
+    leading, sign = "dice", 1
+
+    def __init__(
+        self, labelled: Segment, pseudo: Sequence[Sample], augment: Augment, batch: int, weight: float
+    ) -> None:
+        self._labelled, self._draw, self._batch = labelled, Draw(pseudo, augment, batch), batch
+        self._weight = weight
+        self.validation: Sequence[Sample] = labelled.validation
+
+    def batch(self, rng: np.random.Generator) -> Batch:
+        """Images and labels, the labelled first; both pass through the network together, as its batch-norm does."""
+        images, labels = self._labelled.batch(rng)
+        more = self._draw(rng)
+        guessed = torch.from_numpy(np.stack([sample.labels for sample in more if sample.labels is not None]))
+        return torch.cat([images, images_of(more)]), torch.cat([labels, guessed.long()])
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(L + w · P) / (1 + w)."""
+        logits, labels = model(batch[0]), batch[1]
+        own, pseudo = (
+            self._cost(logits[part], labels[part]) for part in (slice(-self._batch), slice(-self._batch, None))
+        )
+        return (own + self._weight * pseudo) / (1 + self._weight)
+
+    def evaluate(
+        self, model: nn.Module, samples: Sequence[Sample], control: Control | None = None
+    ) -> Mapping[str, float]:
+        """As without a teacher."""
+        return self._labelled.evaluate(model, samples, control)
+
+    def _cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Over the pixels that are not ignored; 0 where there are none."""
+        known = labels != IGNORED
+        if not known.any():
+            return logits.sum() * 0
+        return self._labelled.cost(logits.movedim(1, -1)[known].T[None, :, None], labels[known][None, None])
+
+
+def fewer(asked: int, labelled: int, pseudo: int, batch: int) -> int:
+    """Pseudo-labelled images per step: as many as asked for, but so few that the labelled come round as often or more.
+
+    >>> fewer(8, labelled=40, pseudo=300, batch=8), fewer(8, labelled=40, pseudo=20, batch=8)
+    (8, 4)
+    """
+    return max(1, min(asked, batch * pseudo // labelled))
