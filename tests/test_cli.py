@@ -91,7 +91,7 @@ def test_pretrain_on_masks(eyes: Path, tmp_path: Path, capsys: Capture) -> None:
 def test_finetune_says_lambda_drift_and_scores(eyes: Path, clicks: Path, tmp_path: Path, capsys: Capture) -> None:
     run("finetune", eyes, "--source", clicks, "--lambda", "inf", "--out", tmp_path / "run", *FAST)
     out, err = capsys.readouterr()
-    assert LOOK.fullmatch(err) and ", drift 0, the best so far" in err
+    assert LOOK.fullmatch(err) and ", drift 0, kept" in err
     said = "Trained 2 steps from clicks.safetensors at λ = ∞; its encoder moved by 0.0% (drift 0). "
     assert f"{said}The model is in {tmp_path / 'run'}\n" in out
     assert "\n  held-out: Dice 0." in out and "2 cases, too few to judge" in out
@@ -293,7 +293,7 @@ def test_a_log_gets_a_line_for_each_look(eyes: Path, tmp_path: Path, capsys: Cap
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["step 25 of 60", "step 50 of 60", "step 60 of 60"]
     assert all("loss 0." in line and "dice 0." in line for line in lines)
-    assert lines[0].endswith(", the best so far")
+    assert lines[0].endswith(", kept")
 
 
 def test_a_command_leaves_small_numbers_to_the_process_it_ran_in(eyes: Path) -> None:

@@ -47,8 +47,8 @@ class Evaluated:
 
     step: int
     scores: Mapping[str, float]
-    best: bool
-    """Whether these weights are the best so far at this λ."""
+    kept: bool
+    """Whether these weights are to keep: the best so far at this λ, or those of the last step."""
     drift: float | None = None
     """‖θ − θ̄‖ / ‖θ̄‖ of the encoder."""
     drifts: tuple[float, ...] = ()

@@ -72,8 +72,8 @@ class Teller:
 
     def _log(self, event: Evaluated) -> None:
         numbers = ", ".join(f"{name} {number}" for name, number in self._shown.items())
-        best = ", the best so far" if event.best else ""
-        sys.stderr.write(f"step {event.step} of {self._bar.total}: {numbers}{best}\n")
+        kept = ", kept" if event.kept else ""
+        sys.stderr.write(f"step {event.step} of {self._bar.total}: {numbers}{kept}\n")
         sys.stderr.flush()
 
     def _write(self, line: str) -> None:

@@ -84,7 +84,7 @@ def test_held_out_planes_are_kept_only_where_asked_for(keep: bool, tmp_path: Pat
 def test_scores_of_an_earlier_strength_do_not_stay() -> None:
     def training() -> Iterator[Event]:
         yield Stepped(step=1, loss=1.0, strength=0.0)
-        yield Evaluated(step=1, scores={"dice": 0.9}, best=True)
+        yield Evaluated(step=1, scores={"dice": 0.9}, kept=True)
         yield Stepped(step=2, loss=1.0, strength=1.0)
 
     kept: list[float | None] = []

@@ -225,7 +225,7 @@ def test_a_second_ctrl_c_ends_at_once(eyes: Path, tmp_path: Path) -> None:
 def test_a_kill_leaves_a_model_that_loads_and_a_run_that_can_be_replaced(eyes: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with started("finetune", eyes, "--out", out, *FAST, "--steps", "5000") as process:
-        wait_for(process, "Evaluated", best=True)
+        wait_for(process, "Evaluated", kept=True)
         wait_for(process, "Stepped")
         process.kill()
         process.communicate()

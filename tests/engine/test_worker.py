@@ -264,7 +264,7 @@ def test_a_killed_worker_is_told_within_a_second_and_replaced(client: Client, ey
     with Client(tmp_path / "log", died.append) as mortal:
         running = mortal.submit(Finetune(data=eyes, out=tmp_path / "run", steps=5000, **SMALL))
         waiting = mortal.submit(Count())
-        until(running, lambda event: isinstance(event, Evaluated) and event.best)
+        until(running, lambda event: isinstance(event, Evaluated) and event.kept)
         until(running, lambda event: isinstance(event, Stepped))
         first = mortal.pid
         psutil.Process(first).kill()

@@ -53,7 +53,7 @@ def desk(viewer: Viewer, qtbot: QtBot, eyes: Path) -> Desk:
 
 def learned(desk: Desk) -> None:
     """There is a model to lose."""
-    desk.wait(lambda: any(isinstance(event, Evaluated) and event.best for event in desk.heard))
+    desk.wait(lambda: any(isinstance(event, Evaluated) and event.kept for event in desk.heard))
 
 
 def replace_job(desk: Desk, kind: type[Finetune], monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:

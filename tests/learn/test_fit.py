@@ -117,24 +117,34 @@ def test_a_localizer_is_trained_by_the_same_loop():
     events = list(fit(model, task, optimizer, Schedule(steps=60, evaluate_every=20)))
     errors = [event.scores["error"] for event in events if isinstance(event, Evaluated)]
     kept = evaluate(model, task, SAMPLES, torch.float32)["error"]
-    assert kept == pytest.approx(min(errors), rel=1e-5)
+    assert kept == pytest.approx(errors[-1], rel=1e-5)
     assert kept < before / 2
 
 
 @pytest.mark.parametrize(("sign", "best"), [(1, 1), (-1, 0)])
-def test_the_best_weights_on_validation_cases_are_kept(sign, best):
+def test_the_best_weights_on_validation_cases_are_kept_where_it_ends_early(sign, best):
     model, _, optimizer = setting()
     task = Scripted([0.2, 0.9, 0.4], sign)
-    events = list(fit(model, task, optimizer, Schedule(steps=6, evaluate_every=2)))
-    assert [event.best for event in events if isinstance(event, Evaluated)] == [True, sign == 1, False]
-    assert len(set(task.digests)) == 3
+    events = list(fit(model, task, optimizer, Schedule(steps=50, evaluate_every=2, patience=2 - best)))
+    kept = [event.kept for event in events if isinstance(event, Evaluated)]
+    assert kept == ([True, True, False] if best else [True, False, False])
     assert digest(model.state_dict()) == task.digests[best]
+    assert not model.training
+
+
+def test_the_last_weights_are_kept_where_it_comes_to_its_end():
+    model, _, optimizer = setting()
+    task = Scripted([0.2, 0.9, 0.4])
+    events = list(fit(model, task, optimizer, Schedule(steps=6, evaluate_every=2)))
+    assert [event.kept for event in events if isinstance(event, Evaluated)] == [True, True, True]
+    assert len(set(task.digests)) == 3
+    assert digest(model.state_dict()) == task.digests[2]
     assert not model.training
 
 
 def test_without_anything_to_judge_by_the_last_weights_are_kept():
     model, _, task, events = train(scores=[None, None, None], patience=1)
-    assert [event.best for event in events if isinstance(event, Evaluated)] == [False] * 3
+    assert [event.kept for event in events if isinstance(event, Evaluated)] == [False] * 3
     assert digest(model.state_dict()) == task.digests[-1]
 
 
@@ -213,10 +223,10 @@ def test_a_new_strength_counts_from_the_next_step_and_starts_the_search_anew():
             if event.step == 5:
                 control.strength = 1e-4
         else:
-            best.append(event.best)
+            best.append(event.kept)
     assert strengths == [1.0] * 5 + [1e-4] * 5
-    assert best == [True, False, True, True, False]
-    assert digest(model.state_dict()) == task.digests[3]
+    assert best == [True, False, True, True, True]
+    assert digest(model.state_dict()) == task.digests[4]
 
 
 def test_after_a_new_strength_the_weights_of_the_old_one_are_no_answer():
@@ -328,7 +338,7 @@ def test_a_strength_that_cannot_be_is_passed_over_and_said_once(wish, solver, sa
         control.strength = wish
     assert [event.text for event in events if isinstance(event, Noted)] == [said]
     assert [event.strength for event in events if isinstance(event, Stepped)] == [1e-3] * 6
-    assert [event.best for event in events if isinstance(event, Evaluated)] == [True, False, False]
+    assert [event.kept for event in events if isinstance(event, Evaluated)] == [True, False, True]
 
 
 def test_after_a_strength_that_cannot_be_another_is_heard():

@@ -36,7 +36,7 @@ from napari_tlseg.options import Norm
 
 
 def finetune(job: Finetune, control: Control) -> Iterator[Event]:
-    """Train, keep the best weights at once, then score validation and held-out cases on their native grid."""
+    """Train, keep good weights at once, then score validation and held-out cases on their native grid."""
     RunFolder.check(job.out, job.overwrite)
     setting = settle_finetune(job)
     run = RunFolder.create(job.out, job.overwrite)

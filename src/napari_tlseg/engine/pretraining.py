@@ -41,7 +41,7 @@ class Setting:
 
 
 def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
-    """Train a localizer, a U-Net or a HydraNet from `job.init`, and keep the best weights on validation cases."""
+    """Train a localizer, a U-Net or a HydraNet from `job.init`."""
     setting = settle_job(job)
     pool, model = setting.pool, setting.model
     yield from noted(pool.notes)

@@ -194,7 +194,7 @@ class Outcome:
 def follow(
     events: Generator[Event, None, None], total: int, control: Control, keep: Callable[[Outcome], object]
 ) -> Generator[Event, None, Outcome]:
-    """Pass a training's events on, keep each best model at once, and say how it ended."""
+    """Pass a training's events on, keep each model at once that is to be kept, and say how it ended."""
     outcome = Outcome()
     yield Started(stage="train", total=total)
     with closing(events):
@@ -204,7 +204,7 @@ def follow(
                 if event.strength is not None and event.strength not in [λ for _, λ in outcome.strengths[-1:]]:
                     outcome.strengths.append((event.step, event.strength))
                     outcome.scores = {}
-            elif isinstance(event, Evaluated) and event.best:
+            elif isinstance(event, Evaluated) and event.kept:
                 outcome.scores = event.scores
                 keep(outcome)
             yield event

@@ -50,9 +50,11 @@ def fit(
 ) -> Generator[Event, None, None]:
     """Train `model` in place and say so after every step.
 
-    However it ends, the model holds the best weights on validation cases at the λ of the end, or the last ones where
-    there was nothing to judge by. λ may move while it runs (`control.strength`); that starts the search for the best
-    anew, as weights of another λ are not an answer to this one. A λ that cannot be is passed over, and that is noted.
+    At its end the model holds the last weights: the rate has come down to 0, and the best of many looks at few
+    validation cases is a matter of luck. Where it ends on the way, by a stop or for want of patience, it holds the best
+    on validation cases, or the last where there was nothing to judge by. λ may move while it runs
+    (`control.strength`); that starts the search for the best anew, as weights of another λ are not an answer to this
+    one. A λ that cannot be is passed over, and that is noted.
     """
     control = control or Control()
     rng = np.random.default_rng(seed)
@@ -87,9 +89,11 @@ def fit(
                 scores = evaluate(model, objective, objective.validation, precision, control)
                 if control.stop:  # an interrupted look counts for nothing
                     return
-                improved = best.offer(model, scores.get(objective.leading))
+                if step == schedule.steps:
+                    best = _Best(objective.sign)
+                kept = best.offer(model, scores.get(objective.leading))
                 adapt(model, anchor, norm)
-                yield Evaluated(step=step, scores=scores, best=improved, **_drift(anchor))
+                yield Evaluated(step=step, scores=scores, kept=kept, **_drift(anchor))
                 if schedule.patience and best.waited >= schedule.patience:
                     return
             if control.stop:

@@ -37,7 +37,7 @@ def training(steps: int = 100, strength: float | None = 1e-3, score: str = "dice
         if step % 25 == 0:
             drift = None if strength is None else step / 1000
             events.append(
-                Evaluated(step=step, scores={score: 0.8 - abs(step - 50) / 100}, best=step <= 50, drift=drift)
+                Evaluated(step=step, scores={score: 0.8 - abs(step - 50) / 100}, kept=step <= 50, drift=drift)
             )
     return events
 
@@ -52,7 +52,7 @@ def told(events: list[Event], total: int = 100) -> History:
 def test_a_training_as_it_was_told() -> None:
     history = told(training())
     assert history.steps == list(range(1, 101)) and history.looks == [25, 50, 75, 100]
-    assert history.score == "dice" and history.looks[history.best] == 50
+    assert history.score == "dice" and history.looks[history.kept] == 50
     assert history.drifts == pytest.approx([2.5, 5, 7.5, 10]), "per cent"
     assert np.std(history.smooth[50:]) < np.std(history.losses[50:]) / 2
     assert np.mean(history.smooth) == pytest.approx(np.mean(history.losses), rel=0.1)
@@ -181,7 +181,7 @@ def test_without_a_source_there_is_no_drift_to_show(curves: Curves, qtbot: QtBot
 
 def test_without_validation_it_says_so(curves: Curves, qtbot: QtBot) -> None:
     curves.begin("", 25)
-    curves.hear(Evaluated(step=25, scores={}, best=False, drift=0.1))
+    curves.hear(Evaluated(step=25, scores={}, kept=False, drift=0.1))
     qtbot.waitUntil(lambda: not curves._timer.isActive())
     assert texts(curves)[1] == ("Validation score", "too few cases to judge")
 

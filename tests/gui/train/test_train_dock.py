@@ -401,7 +401,7 @@ def test_a_training_is_followed(desk: Desk, eyes: Path) -> None:
         Noted(text="Recipe plain; --recipe names another."),
         Started(stage="train", total=50),
         *(Stepped(step=step, loss=1 / step, strength=1e-3) for step in range(1, 26)),
-        Evaluated(step=25, scores={"dice": 0.8}, best=True, drift=0.0042),
+        Evaluated(step=25, scores={"dice": 0.8}, kept=True, drift=0.0042),
     )
     assert dock._notes.text() == "Recipe plain; ‘Recipe’ names another." and dock._assumed.isVisible()
     assert dock.strength._drift.text() == "moved 0.42 %"

@@ -21,7 +21,7 @@ TIPS: dict[State, str] = {
 }
 PARTS = {
     "training": "The run learned from its mask",
-    "validation": "The run's best weights were picked by it, and λ is chosen by it",
+    "validation": "λ is chosen by it, and the weights of a run that was stopped",
     HELD_OUT: "Kept for the final look",
     "not used": "The run did not look at it: it has no mask, or got it later",
 }

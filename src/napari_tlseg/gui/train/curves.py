@@ -89,7 +89,7 @@ class Curves(QWidget):
             plot.mark_moves(history.moves, labelled=plot is self._loss)
         self._loss.draw_course(history.steps, history.smooth, history.losses)
         highest = 1.0 if history.score == "dice" else None
-        self._score.draw_looks(history.looks, history.scores, best=history.best, highest=highest)
+        self._score.draw_looks(history.looks, history.scores, best=history.kept, highest=highest)
         self._drift.draw_looks(history.looks, history.drifts)
         self._loss.write("Training loss", f"now {history.smooth[-1]:.3g}" if history.smooth else "")
         self._score.write(*_score_title(history))
@@ -100,4 +100,4 @@ def _score_title(history: History) -> tuple[str, str]:
     name = SCORES.get(history.score, "Validation score")
     if history.looks and not history.score:
         return name, "too few cases to judge"
-    return name, "" if history.best is None else f"best {history.scores[history.best]:.3g}"
+    return name, "" if history.kept is None else f"kept {history.scores[history.kept]:.3g}"

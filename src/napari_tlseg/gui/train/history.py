@@ -30,8 +30,8 @@ class History:
     scores: list[float] = field(default_factory=list)
     drifts: list[float] = field(default_factory=list)
     """Per cent, one per look; NaN without a source."""
-    best: int | None = None
-    """Which of the looks was the best at the last λ."""
+    kept: int | None = None
+    """Which of the looks was at the weights that are kept."""
     score: str = ""
     """Key of SCORES, where there was a score."""
     moves: list[tuple[int, float]] = field(default_factory=list)
@@ -72,8 +72,8 @@ class History:
         self.looks.append(event.step)
         self.scores.append(event.scores.get(self.score, math.nan))
         self.drifts.append(math.nan if event.drift is None else 100 * event.drift)
-        if event.best:
-            self.best = len(self.looks) - 1
+        if event.kept:
+            self.kept = len(self.looks) - 1
 
 
 def read_events(folder: Path) -> Iterator[Stepped | Evaluated]:
@@ -91,9 +91,9 @@ def read_events(folder: Path) -> Iterator[Stepped | Evaluated]:
         match record:
             case {"event": "Stepped", "step": step, "loss": loss}:
                 yield Stepped(step=step, loss=_number(loss), strength=_optional(record.get("strength")))
-            case {"event": "Evaluated", "step": step, "scores": dict(scores), "best": best}:
+            case {"event": "Evaluated", "step": step, "scores": dict(scores), "kept": kept}:
                 numbers = {name: _number(value) for name, value in scores.items()}
-                yield Evaluated(step=step, scores=numbers, best=best, drift=_optional(record.get("drift")))
+                yield Evaluated(step=step, scores=numbers, kept=kept, drift=_optional(record.get("drift")))
 
 
 def _number(recorded: float | str | None) -> float:
