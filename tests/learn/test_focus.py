@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -74,6 +76,13 @@ def test_crops_are_moved_as_far_as_the_localizer_errs(reach, shift, tmp_path):
     focus = Focus.learn(cases, 2, 100 / 39, reach)
     assert focus.pixels((200, 300)) == pytest.approx(100)
     assert focus.augment(STILL).shift == pytest.approx(shift)
+
+
+def test_crops_are_turned_and_mirrored_where_the_recipe_mirrors():
+    focus = Focus(side=0.3, smallest=0.1, largest=0.2)
+    mirrored = focus.augment(replace(STILL, flip_x=True))
+    assert (mirrored.rotate, mirrored.flip_y) == (60, True)
+    assert focus.augment(STILL) == replace(STILL, shift=focus.shift)
 
 
 def test_a_volume_is_one_target(tmp_path):

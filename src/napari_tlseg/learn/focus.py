@@ -23,6 +23,9 @@ MARGIN = 1.6
 """Side of what a training sample holds, in sides of the crop: so much may be turned and moved into sight."""
 SHIFT = (0.05, 0.25)
 """Least and most that training crops are moved by, to either side; shares of their side."""
+TURN = 60.0
+"""Degrees to either side that training crops are turned by, and mirrored both ways, where the recipe mirrors images: a
+compact target has hardly an upright, and its few masks go further."""
 ROOM = 1.3
 """The crop's side is at least so many times the extent of the largest training mask."""
 
@@ -81,7 +84,8 @@ class Focus:
 
     def augment(self, base: Augment) -> Augment:
         """The random changes of a training crop."""
-        return replace(base, shift=self.shift)
+        turned = replace(base, rotate=TURN, flip_y=True) if base.flip_x else base
+        return replace(turned, shift=self.shift)
 
     def training(self, case: Case, recipe: Recipe, size: int, classes: int) -> list[Sample]:
         """The painted planes about the click, or else the mask's centre, with a margin around what is seen."""
