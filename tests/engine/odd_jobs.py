@@ -31,6 +31,17 @@ class Count(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saving(Count):
+    """Saves at its end, as a training does."""
+
+    out: Path
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        yield from super()._work(control)
+        self.out.touch()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Raise(Job):
     """Fails after an event."""
 
@@ -47,7 +58,7 @@ class Deaf(Job):
 
     def _work(self, control: Control) -> Iterator[Event]:
         yield Noted(text="asleep")
-        time.sleep(60)
+        time.sleep(300)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,8 @@ def viewer(qtbot: QtBot) -> Iterator[Viewer]:
     from qtpy.QtCore import QObject, QTimer
     from qtpy.QtWidgets import QApplication
 
+    gc.collect()
+    gc.freeze()  # what is there by now, torch's million objects too: napari collects anew whenever a layer goes
     before = set(QApplication.allWidgets())
     viewer = Viewer(show=True)
     qtbot.waitExposed(viewer.window._qt_window)
