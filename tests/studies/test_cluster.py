@@ -23,11 +23,12 @@ pytest.importorskip("distributed", reason="needs the extra [cluster]")
 SMALL = ("--lambdas", "inf,0", "--folds", "3", *FAST)
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """(address, workers), on the loopback interface."""
-    place, logs = tmp_path / "scheduler.json", (tmp_path / "cluster.log").open("wb")
-    quiet = {"stdout": logs, "stderr": logs, "cwd": tmp_path}
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """(address, two workers), on the loopback interface; one survives the tests."""
+    folder = tmp_path_factory.mktemp("cluster")
+    place, logs = folder / "scheduler.json", (folder / "log").open("wb")
+    quiet = {"stdout": logs, "stderr": logs, "cwd": folder}
     common = ["--no-dashboard", "--scheduler-file", str(place)]
     scheduler = subprocess.Popen(
         [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", *common], **quiet
@@ -35,7 +36,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
     processes = [scheduler]
     try:
         for _ in range(2):
-            options = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", "--local-directory", str(tmp_path)]
+            options = ["--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", "--local-directory", str(folder)]
             processes.append(subprocess.Popen([sys.executable, "-m", "dask", "worker", *options, *common], **quiet))
         yield _address(place), processes[1:]
     finally:
@@ -54,11 +55,14 @@ def _address(place: Path) -> str:
     raise TimeoutError("the scheduler does not say where it is")
 
 
-def start(eyes: Path, out: Path, *flags: str) -> subprocess.Popen[str]:
+def arguments(eyes: Path, out: Path, *flags: str) -> list[str]:
+    return ["crossval", str(eyes), "--source", str(eyes / "clicks.safetensors"), "--out", str(out), *SMALL, *flags]
+
+
+def start(eyes: Path, out: Path, address: str) -> subprocess.Popen[str]:
     """The command in a process of its own, as a user has it: its events as lines."""
-    command = [sys.executable, "-m", "napari_tlseg.cli", "crossval", str(eyes), "--out", str(out), "--json", *SMALL]
-    source = ["--source", str(eyes / "clicks.safetensors")]
-    return subprocess.Popen([*command, *source, *flags], stdout=PIPE, stderr=PIPE, text=True)
+    command = [sys.executable, "-m", "napari_tlseg.cli", *arguments(eyes, out, "--scheduler", address, "--json")]
+    return subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True)
 
 
 def events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
@@ -66,9 +70,9 @@ def events(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     yield from map(json.loads, process.stdout)
 
 
-@pytest.fixture
-def eyes(tmp_path: Path) -> Path:
-    root = write_eyes(tmp_path / "eyes", 10)
+@pytest.fixture(scope="module")
+def eyes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = write_eyes(tmp_path_factory.mktemp("eyes"), 10)
     assert main(["pretrain", str(root), "--out", str(root / "clicks.safetensors"), *FAST]) == 0
     return root
 
@@ -78,15 +82,14 @@ def test_a_killed_worker_loses_nothing(
     cluster: tuple[str, list[subprocess.Popen[bytes]]], eyes: Path, tmp_path: Path
 ) -> None:
     address, workers = cluster
-    with start(eyes, tmp_path / "there", "--scheduler", address) as study:
+    with start(eyes, tmp_path / "there", address) as study:
         for event in events(study):
             if event["event"] == "Visited" and workers[0].poll() is None:
                 workers[0].kill()
                 workers[0].wait(20)
     assert study.returncode == 0 and workers[0].returncode == -signal.SIGKILL
     assert (event["event"], event["reason"], event["summary"]["trials"]) == ("Finished", "done", 6)
-    with start(eyes, tmp_path / "here") as study:
-        list(events(study))
+    assert main(arguments(eyes, tmp_path / "here")) == 0
     there, here = read_summary(tmp_path / "there"), read_summary(tmp_path / "here")
     assert [arm["patients"] for arm in there["arms"]] == [arm["patients"] for arm in here["arms"]]
     for one, other in zip(there["arms"], here["arms"], strict=True):
@@ -97,7 +100,7 @@ def test_a_killed_worker_loses_nothing(
 def test_a_stop_ends_at_once_and_keeps_what_is_done(
     cluster: tuple[str, list[subprocess.Popen[bytes]]], eyes: Path, tmp_path: Path
 ) -> None:
-    with start(eyes, tmp_path / "study", "--scheduler", cluster[0]) as study:
+    with start(eyes, tmp_path / "study", cluster[0]) as study:
         for event in events(study):
             if event["event"] == "Visited":
                 study.send_signal(signal.SIGINT)
@@ -106,8 +109,14 @@ def test_a_stop_ends_at_once_and_keeps_what_is_done(
     assert event["summary"]["trials"] == len(kept) <= 6
 
 
+HURRIED = (
+    "import sys; from napari_tlseg import cli; from napari_tlseg.studies import places; "
+    "places.PATIENCE = 0.5; sys.exit(cli.main())"
+)
+
+
 def test_a_scheduler_that_does_not_answer_is_named(eyes: Path, tmp_path: Path) -> None:
-    with start(eyes, tmp_path / "study", "--scheduler", "tcp://127.0.0.1:9") as study:
-        _, said = study.communicate()
-    assert study.returncode == 2
-    assert said.startswith("napari-tlseg: no scheduler answers at tcp://127.0.0.1:9")
+    command = [sys.executable, "-c", HURRIED, *arguments(eyes, tmp_path / "study", "--scheduler", "tcp://127.0.0.1:9")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("napari-tlseg: no scheduler answers at tcp://127.0.0.1:9")
