@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,14 @@ def log(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatc
     """Of one test, instead of the user's; macOS and Windows keep theirs elsewhere."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     return user_log_path("napari-tlseg", appauthor=False) / "napari-tlseg.log"
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> QtBot:
+    """What is waited for may take a minute on a busy machine; no test is about the five seconds of pytest-qt."""
+    for name in ("waitUntil", "waitSignal", "waitSignals", "waitExposed"):
+        setattr(qtbot, name, partial(getattr(qtbot, name), timeout=60_000))
+    return qtbot
 
 
 @pytest.fixture

@@ -65,9 +65,10 @@ def test_a_mask_is_painted_saved_and_counted(desk: Desk, qtbot: QtBot, tmp_path:
     desk.press()
     assert box._paint.text() == "Done painting" and box._paint.isChecked()
     desk.stroke((10, 10), (10, 40))
-    qtbot.waitUntil(lambda: box._count.text() == "1 mask")
-    assert box._state.text() == "The mask of eye0 is saved." and box._state.isVisible()
-    assert np.asarray(Picture.open(folder / "masks" / "eye0.png"))[10, 12:38].all()
+    mask = folder / "masks" / "eye0.png"
+    qtbot.waitUntil(lambda: mask.exists() and np.asarray(Picture.open(mask))[10, 12:38].all())
+    qtbot.waitUntil(lambda: box._state.text() == "The mask of eye0 is saved.")
+    assert box._count.text() == "1 mask" and box._state.isVisible()
     desk.press()
     assert box._paint.text() == "Correct the mask of this case" and not box._paint.isChecked()
     assert desk.layer is None
