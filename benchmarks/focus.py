@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from ledger import Key, Ledger, table
+from ledger import Key, Ledger, table, unsplit
 
 from napari_tlseg import read_dataset
 from napari_tlseg.data.annotations import read_mask
@@ -79,6 +79,8 @@ class Seed:
 
     def __init__(self, options: argparse.Namespace, ledger: Ledger, seed: int, folder: Path, until: float) -> None:
         self.options, self.ledger, self.seed, self.folder, self.until = options, ledger, seed, folder, until
+        self.clicks = unsplit(options.clicks, folder / f"clicks-{seed}")
+        self.target = unsplit(options.target, folder / f"target-{seed}")
 
     def run(self) -> None:
         options = self.options
@@ -108,7 +110,7 @@ class Seed:
     def localizer(self, head: str) -> Key:
         options, began = self.options, time.monotonic()
         job = Pretrain(
-            data=(options.clicks,),
+            data=(self.clicks,),
             out=self.source(head),
             head=head,  # type: ignore[arg-type]
             seed=self.seed,
@@ -117,15 +119,15 @@ class Seed:
             overwrite=True,
         )
         validation, seconds = finish(job).summary["validation"], time.monotonic() - began
-        dataset = read_dataset(options.clicks)
+        dataset = read_dataset(self.clicks)
         parts = split_dataset(dataset, self.seed).parts
         clicked = {case.name: case.click for case in dataset.clicked if case.click and parts[case.name] == "held-out"}
-        discs = {case.name: _middle(case) for case in read_dataset(options.target).labelled}
+        discs = {case.name: _middle(case) for case in read_dataset(self.target).labelled}
         return {
             "seconds": round(seconds),
             "validation": dict(validation),
-            "held_out": self.located(head, options.clicks, {n: (y, x, RADIUS) for n, (y, x) in clicked.items()}),
-            "target": self.located(head, options.target, discs),
+            "held_out": self.located(head, self.clicks, {n: (y, x, RADIUS) for n, (y, x) in clicked.items()}),
+            "target": self.located(head, self.target, discs),
         }
 
     def located(self, head: str, data: Path, truth: dict[str, tuple[float, float, float]]) -> Key:
@@ -158,7 +160,7 @@ class Seed:
         options, out = self.options, self.folder / "run"
         scratch = strength == "scratch"
         job = Finetune(
-            data=options.target,
+            data=self.target,
             out=out,
             source="none" if scratch else self.source("unet" if options.anchor == "all" else options.heads[0]),
             strength=0.0 if scratch else float(strength),

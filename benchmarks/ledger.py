@@ -33,6 +33,15 @@ class Ledger:
         return [row for row in self._rows if all(row.get(name) == value for name, value in key.items())]
 
 
+def unsplit(data: Path, into: Path) -> Path:
+    """A folder of links to a dataset, without its split.csv: so each seed draws its own, and the dataset stays as it is."""
+    into.mkdir(parents=True)
+    for path in data.iterdir():
+        if path.name != "split.csv":
+            (into / path.name).symlink_to(path.resolve())
+    return into
+
+
 def table(rows: Iterable[Iterable[object]]) -> str:
     """Rows of cells as Markdown; the first is the header."""
     lines = [[str(cell) for cell in row] for row in rows]
