@@ -34,7 +34,7 @@ class Ledger:
 
 
 def unsplit(data: Path, into: Path) -> Path:
-    """A folder of links to a dataset, without its split.csv: so each seed draws its own, and the dataset stays as it is."""
+    """Links to all of a dataset but its split.csv: each seed draws its own, and the dataset stays as it is."""
     into.mkdir(parents=True)
     for path in data.iterdir():
         if path.name != "split.csv":
