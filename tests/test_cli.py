@@ -380,8 +380,8 @@ def test_the_flag_that_keeps_what_is_outside_says_so(capsys: Capture) -> None:
     [
         (
             "",
-            "Expected one of demo, pretrain, finetune, path, crossval, efficiency, student, report, predict, locate, "
-            "score, explain, sources, launch; see napari-tlseg --help",
+            "Expected one of demo, pretrain, finetune, path, crossval, efficiency, disagree, student, report, predict, "
+            "locate, score, explain, sources, launch; see napari-tlseg --help",
         ),
         ("finetunee x", "Unrecognized options: finetunee, x; see napari-tlseg --help"),
         ("finetune", "Missing from napari-tlseg finetune: DATA, --out PATH; see napari-tlseg finetune --help"),

@@ -25,7 +25,7 @@ from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
 from napari_tlseg.journey import interruptible
-from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Report, Student
+from napari_tlseg.studies.jobs import Crossval, Disagree, Efficiency, LambdaPath, Report, Student
 from napari_tlseg.telling import Teller, tell_json
 
 Job = TypeVar("Job", bound=AnyJob)
@@ -65,6 +65,7 @@ Commands = (
     | Annotated[Command[LambdaPath], subcommand("path", description=LambdaPath.__doc__)]
     | Annotated[Command[Crossval], subcommand("crossval", description=Crossval.__doc__)]
     | Annotated[Command[Efficiency], subcommand("efficiency", description=Efficiency.__doc__)]
+    | Annotated[Command[Disagree], subcommand("disagree", description=Disagree.__doc__)]
     | Annotated[Command[Student], subcommand("student", description=Student.__doc__)]
     | Annotated[Command[Report], subcommand("report", description=Report.__doc__)]
     | Annotated[Command[Predict], subcommand("predict", description=Predict.__doc__)]

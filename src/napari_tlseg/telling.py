@@ -107,6 +107,8 @@ def finished_lines(event: Finished) -> Iterator[str]:
     elif "figures" in summary:
         yield from (f"Drawn: {figure}, and as .svg" for figure in summary["figures"])
         yield f"The page is {event.out}"
+    elif "disagreement" in summary:
+        yield from _disagreement_lines(event)
     elif "trials" in summary:
         yield from _table([_study_row(row) for row in summary.get("arms") or summary["efficiency"]])
         yield f"{summary['trials']} of {_counted(summary['of'], 'trial')} are in {event.out}; the same command goes on"
@@ -130,8 +132,21 @@ def finished_lines(event: Finished) -> Iterator[str]:
 
 
 ENDS = {"stopped": "Stopped, as you asked.", "early": "Ended early: no further gain on the validation cases."}
+MOST = 10
+"""Lines of a table that is read from its top."""
 MEANS = {"auc": "AUC", "f1": "F1", "precision": "precision", "recall": "recall"}
 PARTS = {"validation": "validation", "held-out": "held_out"}
+
+
+def _disagreement_lines(event: Finished) -> Iterator[str]:
+    found = event.summary["disagreement"]
+    if found:
+        yield from _table([{"case": name, "λ disagree": value} for name, value in list(found.items())[:MOST]])
+    if len(found) > MOST:
+        yield f"… and {len(found) - MOST} more"
+    yield f"All are in {event.out}, the maps beside it"
+    if event.summary["next"]:
+        yield f"The next mask to draw: {event.summary['next']}"
 
 
 def _demo_lines(event: Finished) -> Iterator[str]:

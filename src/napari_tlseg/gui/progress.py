@@ -24,6 +24,7 @@ STAGES = {
     "predict": "Writing masks",
     "check": "Checking the images",
     "locate": "Proposing centres",
+    "disagree": "Comparing the λ of the path",
 }
 """What the stages of the jobs are called here."""
 
@@ -52,7 +53,8 @@ class Stage:
 
     @property
     def words(self) -> str:
-        return STAGES.get(self.name, self.name)
+        *of, stage = self.name.rsplit(": ", 1)  # of a study: which of its trainings
+        return " · ".join([*of, STAGES.get(stage, stage)])
 
     @property
     def left(self) -> float | None:
@@ -192,9 +194,12 @@ def name_of(job: Job) -> str:
     names = {
         "Finetune": "Training",
         "LambdaPath": "λ path",
+        "Crossval": "Recommending λ",
+        "Efficiency": "Label efficiency",
         "Pretrain": "Learning from clicks",
         "Predict": "Predicting",
         "Locate": "Proposing",
+        "Disagree": "Comparing λ",
     }
     return names.get(type(job).__name__, type(job).__name__)
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from napari_tlseg.data.card import Card, read_source
+from napari_tlseg.data.disagreement import Disagreements
 from napari_tlseg.data.run import is_run, read_summary
 from napari_tlseg.data.split import FEW, read_split
 from napari_tlseg.errors import InputError
@@ -19,6 +20,8 @@ from napari_tlseg.gui.notices import logger
 
 RUNS, SOURCES = "runs", "sources"
 """Folders beside images/."""
+STUDIES = ("crossval", "efficiency")
+"""What job.json calls them."""
 COLUMNS = {"case", "part", "class", "dice"}
 """Of scores.csv, those that are read here."""
 
@@ -105,6 +108,11 @@ class Run:
         found: Sequence[Mapping[str, Any]] = self.summary.get("path", ())
         return found
 
+    @cached_property
+    def disagreement(self) -> Mapping[str, float | None]:
+        """Of each case that was looked at, how far the λ of the path disagree in it, from 0 to 1; see `Votes`."""
+        return Disagreements(self.path).read() if self.stages else {}
+
     def hides(self, case: str, folder: Path) -> bool:
         """Whether a case is held out: of the run, or of the folder where the run did not see it."""
         return "held-out" in (self.part_of(case), read_split(folder).get(case))
@@ -122,6 +130,25 @@ def runs_of(folder: Path) -> list[Run]:
     found = [path.parent for path in (folder / RUNS).glob("*/model.safetensors") if is_run(path.parent)]
     runs = [Run(path, _summary(path)) for path in found]
     return sorted(runs, key=lambda run: (run.path / "job.json").stat().st_mtime, reverse=True)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """The folder of a study, through or not."""
+
+    path: Path
+    record: Mapping[str, Any] = field(repr=False)
+    """Its options, as `Study.record`."""
+    summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Empty as long as nothing is known."""
+
+
+def studies_of(folder: Path) -> list[StudyRun]:
+    """The latest first."""
+    found = [path.parent for path in (folder / RUNS).glob("*/job.json")]
+    studies = [StudyRun(path, job_of(path), _summary(path)) for path in found]
+    kept = [study for study in studies if study.record.get("job") in STUDIES]
+    return sorted(kept, key=lambda study: (study.path / "job.json").stat().st_mtime, reverse=True)
 
 
 def sources_of(folder: Path) -> list[Path]:

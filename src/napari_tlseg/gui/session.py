@@ -26,6 +26,7 @@ from napari_tlseg.gui.progress import Activity
 from napari_tlseg.gui.review.preview import Preview
 from napari_tlseg.gui.runner import Runner, Task
 from napari_tlseg.gui.runs import Run, runs_of
+from napari_tlseg.studies.jobs import Study
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -172,7 +173,7 @@ class Session(QObject):
         job = task.job
         if isinstance(job, Training):
             self.runs_changed.emit()
-            if isinstance(job, Anchored) and job.data == self.folder and is_run(job.out):
+            if isinstance(job, Anchored) and job.data == self.folder and not isinstance(job, Study) and is_run(job.out):
                 self.show_run(job.out)
 
     def _take(self, dataset: Dataset) -> None:

@@ -24,7 +24,7 @@ def crossval(job: Crossval, control: Control) -> Iterator[Event]:
     began = time.monotonic()
     cases, notes = pool(job)
     yield from noted(notes)
-    begin(job, "crossval")
+    begin(job)
     folds = make_folds(cases, job.folds, job.seed)
     trials = {
         f"fold-{number}-{label}": make_trial(job, [case.name for case in cases if case.name not in fold], fold, source)

@@ -32,7 +32,7 @@ def efficiency(job: Efficiency, control: Control) -> Iterator[Event]:
     began = time.monotonic()
     cases, notes = pool(job)
     yield from noted(notes)
-    begin(job, "efficiency")
+    begin(job)
     folds = make_folds(cases, job.folds, job.seed)
     most = len(cases) - max(map(len, folds))
     if too_many := [size for size in job.sizes if size > most]:

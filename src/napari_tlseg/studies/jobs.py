@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +12,7 @@ from tyro.conf import Positional, Suppress, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from napari_tlseg.data.case import Dataset
+from napari_tlseg.data.run import jsonable
 from napari_tlseg.data.split import Annotation, Parts
 from napari_tlseg.engine.jobs import Job, OptionalInt, require
 from napari_tlseg.engine.trainings import Anchored, Finetune
@@ -114,6 +115,10 @@ class Trial(Walking):
         return trial(self, control)
 
 
+PLACE = ("out", "overwrite", "scheduler", "device")
+"""What may differ when a study goes on another day."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study(Walking):
     """What studies share: many trials over folds, each a file, so that a study which was ended goes on where it was."""
@@ -133,6 +138,13 @@ class Study(Walking):
             raise InputError("a study has the same λ in every fold", remedy="name them with --lambdas")
         if self.folds < 2:
             raise InputError(f"--folds {self.folds} is not possible", remedy="give 2 or more")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What job.json holds of it: a study with the same record goes on with it."""
+        own = {key: value for key, value in asdict(self).items() if key not in PLACE}
+        plain: dict[str, Any] = jsonable({"job": type(self).__name__.lower(), **own})
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +242,28 @@ class Report(Job):
         from napari_tlseg.studies.report import report
 
         return report(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagree(Job):
+    """Map where the models of a path disagree, of cases with a mask or without: most of it is the next mask to draw.
+
+    A map and a line of the table for each case, in the run folder; those that are there are not made again.
+    """
+
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """Dataset folder."""
+    model: Path
+    """A run folder that holds a path."""
+    cases: Annotated[tuple[str, ...], arg(metavar="CASE...", help_behavior_hint="")] = ()
+    """Only these cases, by name; by default all."""
+    overwrite: bool = False
+    """Make those anew that are there already."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.studies.disagree import disagree
+
+        return disagree(self, control)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from statistics import fmean
 from typing import Any
 
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.files import write_text
 from napari_tlseg.data.folder import read_dataset
-from napari_tlseg.data.run import jsonable, read_json, to_json
+from napari_tlseg.data.run import read_json, to_json
 from napari_tlseg.data.split import split_dataset
 from napari_tlseg.engine.running import require_writable
 from napari_tlseg.errors import InputError
@@ -19,8 +19,6 @@ from napari_tlseg.studies.recommend import Dice
 
 TRIALS = "trials"
 """The folder of the trials' files."""
-PLACE = ("out", "overwrite", "scheduler", "device")
-"""What may differ when a study goes on another day."""
 
 
 def pool(job: Study) -> tuple[tuple[Case, ...], tuple[str, ...]]:
@@ -33,20 +31,19 @@ def pool(job: Study) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     return cases, (*dataset.notes, *split_dataset(dataset, job.seed, job.held_out).notes)
 
 
-def begin(job: Study, kind: str) -> None:
+def begin(job: Study) -> None:
     """Make the folder, or go on with the same study in it; InputError where it holds another one."""
     require_writable(job.out)
-    record = jsonable({"job": kind, **{key: value for key, value in asdict(job).items() if key not in PLACE}})
     file = job.out / "job.json"
     if file.exists() and not job.overwrite:
-        if read_json(file) != record:
+        if read_json(file) != job.record:
             raise InputError("holds another study", job.out, "choose another --out or add --overwrite")
         return
     if job.out.exists() and any(job.out.iterdir()) and not file.exists():
         raise InputError("is not empty and holds no study", job.out, "choose another --out")
     for old in (job.out / TRIALS).glob("*.json"):
         old.unlink()
-    write_text(file, to_json(record))
+    write_text(file, to_json(job.record))
 
 
 def make_trial(job: Study, training: Sequence[str], test: Sequence[str], source: Any) -> Trial:

@@ -22,7 +22,7 @@ from napari_tlseg.data.overlay import FN, FP, Counts, confusion_map, confusion_p
 from napari_tlseg.data.tables import write_painted
 from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.trainings import Finetune
-from napari_tlseg.gui.review.case_table import _row, judged
+from napari_tlseg.gui.review.case_table import _row, judged, worst_first
 from napari_tlseg.gui.review.dock import NO_FOLDER, NO_RUN, ReviewDock
 from napari_tlseg.gui.review.legend import DASH
 from napari_tlseg.gui.review.predictions import Found
@@ -270,14 +270,15 @@ def test_worst_first_then_undefined_then_without_a_score(tmp_path: Path) -> None
         "d,validation,lesion,,False\n"
     )
     facts = {"training": {"cases": ["t"]}, "validation": {"cases": ["a", "b", "d"]}, "cases": ["c"]}
-    found = judged(Run(tmp_path, facts), ["t", "a", "b", "c", "d", "x"], final=False)
+    found = worst_first(judged(Run(tmp_path, facts), ["t", "a", "b", "c", "d", "x"], final=False))
     assert [(case.name, case.state) for case in found] == [
         *(("d", "scored"), ("a", "scored"), ("b", "undefined")),
         *(("t", "not scored"), ("c", "hidden"), ("x", "not scored")),
     ]
     assert found[1].dice == pytest.approx(0.8) and found[4].dice is None and found[5].part == "not used"
-    assert [case.name for case in judged(Run(tmp_path, facts), ["a", "c", "d"], final=True)] == ["c", "d", "a"]
-    killed = judged(Run(tmp_path), ["c", "d", "x"], final=False)
+    final = worst_first(judged(Run(tmp_path, facts), ["a", "c", "d"], final=True))
+    assert [case.name for case in final] == ["c", "d", "a"]
+    killed = worst_first(judged(Run(tmp_path), ["c", "d", "x"], final=False))
     assert [(case.name, case.state) for case in killed] == [("d", "scored"), ("c", "hidden"), ("x", "not scored")]
 
 

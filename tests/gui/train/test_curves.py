@@ -35,10 +35,9 @@ def training(steps: int = 100, strength: float | None = 1e-3, score: str = "dice
         now = math.inf if strength is not None and step > steps / 2 else strength
         events.append(Stepped(step=step, loss=1 / step + float(rng.normal(0.5, 0.1)), strength=now))
         if step % 25 == 0:
-            drift = None if strength is None else step / 1000
-            events.append(
-                Evaluated(step=step, scores={score: 0.8 - abs(step - 50) / 100}, kept=step <= 50, drift=drift)
-            )
+            scores, drift = {score: 0.8 - abs(step - 50) / 100}, None if strength is None else step / 1000
+            drifts = () if drift is None else (0.0, 2 * drift, drift)
+            events.append(Evaluated(step=step, scores=scores, kept=step <= 50, drift=drift, drifts=drifts))
     return events
 
 
@@ -54,6 +53,7 @@ def test_a_training_as_it_was_told() -> None:
     assert history.steps == list(range(1, 101)) and history.looks == [25, 50, 75, 100]
     assert history.score == "dice" and history.looks[history.kept] == 50
     assert history.drifts == pytest.approx([2.5, 5, 7.5, 10]), "per cent"
+    assert history.stages == pytest.approx([0, 20, 10]), "at the last look"
     assert np.std(history.smooth[50:]) < np.std(history.losses[50:]) / 2
     assert np.mean(history.smooth) == pytest.approx(np.mean(history.losses), rel=0.1)
 
@@ -133,8 +133,19 @@ def test_a_training_is_drawn_as_it_goes(curves: Curves, qtbot: QtBot) -> None:
     assert all(now > before + 0.01 for now, before in zip(inked(curves), empty, strict=True))
     names, notes = zip(*texts(curves), strict=True)
     assert names == ("Training loss", "Validation Dice (higher is better)", "Encoder moved, %")
-    assert notes[1:] == ("best 0.8", "now 10")
+    assert notes[1:] == ("kept 0.8", "now 10")
     assert curves._heading.text() == "Fine-tuning from my clicks"
+
+
+def test_the_layers_are_bars_beside_the_drift_and_no_taller(curves: Curves, run: Path) -> None:
+    curves.load(run)
+    bars, drift = curves._layers, curves._drift
+    assert bars.isVisible() and bars.y() == drift.y() and bars.height() == drift.height() and bars.x() > drift.x()
+    assert bars._bars.opts["x"].tolist() == [1, 2, 3] and bars._bars.opts["height"] == pytest.approx([0, 20, 10])
+    assert (bars._name.text(), bars._note.text()) == ("By layer, %", "most 20")
+    assert "edges" in bars.toolTip() and "λ" in bars.toolTip()
+    curves.clear()
+    assert not bars.isVisible()
 
 
 def test_many_events_are_one_redraw_and_then_the_timer_rests(curves: Curves, qtbot: QtBot) -> None:
@@ -158,7 +169,7 @@ def test_hidden_it_keeps_still_and_shown_again_it_knows_all(curves: Curves, qtbo
         curves.hear(event)
     assert not curves._timer.isActive()
     curves.show()
-    assert texts(curves)[1][1] == "best 0.8"
+    assert texts(curves)[1][1] == "kept 0.8"
 
 
 def test_a_change_of_strength_is_a_line_in_all_plots_and_named_in_the_first(curves: Curves, run: Path) -> None:

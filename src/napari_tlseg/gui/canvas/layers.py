@@ -62,10 +62,20 @@ def image_layer(source: Case | Path) -> LayerData:
 
 def labels_layer(planes: NDArray[Any], like: Layer | LayerData, name: str = "mask") -> LayerData:
     """A Labels layer of (N, Y, X) classes that lies on an image's layer, of which it knows the case."""
+    return (*_laid_on(planes, like, name), "labels")
+
+
+def map_layer(planes: NDArray[np.uint8], like: Layer | LayerData, name: str) -> LayerData:
+    """An Image layer of numbers (N, Y, X), one per pixel, that lies on an image's layer."""
+    return (*_laid_on(planes, like, name), "image")
+
+
+def _laid_on(planes: NDArray[Any], like: Layer | LayerData, name: str) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """A copy in the shape of an image's layer, and where that lies."""
     data, about, _ = _as_data(like)
     kept = {key: about[key] for key in _PLACE if key in about} | {"metadata": dict(about.get("metadata", {}))}
     shape = data.shape[:-1] if about.get("rgb") else data.shape
-    return np.array(planes, dtype=np.uint8).reshape(shape), {"name": name, **kept}, "labels"
+    return np.array(planes, dtype=np.uint8).reshape(shape), {"name": name, **kept}
 
 
 def plane_of(layer: Layer, plane: int) -> LayerData:

@@ -105,7 +105,12 @@ def _update(layer: Layer, data: LayerData, before: dict[str, Any]) -> None:
     if new:
         layer.data = values
     for name, value in about.items():
-        if name != "rgb" and (name not in before or before[name] != value):
+        if name != "rgb" and (name not in before or not _same(before[name], value)):
             setattr(layer, name, value)
     if new and kind == "image" and not layer.rgb and "contrast_limits" not in about:
         layer.reset_contrast_limits()
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Arrays by their values; of a colour map, which cannot be compared, only itself."""
+    return one is other or bool(np.array_equal(one, other) if isinstance(other, np.ndarray) else one == other)

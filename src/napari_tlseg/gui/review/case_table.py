@@ -1,4 +1,4 @@
-"""The cases of a run in a table, worst first."""
+"""The cases of a run in a table: worst first, or those first in which the λ of a path disagree most."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from qtpy.QtCore import Qt
+
 from napari_tlseg.gui.review.legend import DASH
 from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.widgets.rows import Column, Row, Rows
 
 HELD_OUT = "held-out"
 State = Literal["scored", "undefined", "hidden", "not scored"]
+Order = Literal["dice", "disagreement"]
 WORDS: dict[State, str] = {"undefined": DASH, "hidden": "hidden", "not scored": ""}
 TIPS: dict[State, str] = {
     "scored": "2 TP / (2 TP + FP + FN), the mean over the classes",
@@ -26,11 +29,17 @@ PARTS = {
     "not used": "The run did not look at it: it has no mask, or got it later",
 }
 SEEN = "The source was trained on this case: its score flatters."
+DISAGREE = "The chance that a pixel which one λ of the path marks is not marked by another; no mask is needed for it."
 COLUMNS = (
-    Column(title="Case", tip="The worst come first"),
+    Column(title="Case"),
     Column(title="Part", tip="What the case was to the run"),
-    Column(title="Dice", tip="Of the whole case; the mean over the classes", number=True),
+    Column(
+        title="Dice", tip="Of the whole case; the mean over the classes. Click here for the worst first", number=True
+    ),
+    Column(title="λ disagree", tip=f"{DISAGREE} Click here for the most first", number=True),
 )
+PLACES: dict[Order, int] = {"dice": 2, "disagreement": 3}
+"""The columns that the table can be sorted by, with a click on the heading."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +55,8 @@ class Judged:
     """The source of the run was trained on it."""
     doubt: str = ""
     """Why the run says that its mask may be wrong."""
+    disagreement: float | None = None
+    """How far the λ of a path disagree; None where they were not compared, or find nothing."""
 
 
 class CaseTable(Rows):
@@ -53,25 +64,62 @@ class CaseTable(Rows):
 
     def __init__(self) -> None:
         super().__init__("cases", COLUMNS, least=4, most=10)
+        self._cases: Sequence[Judged] = ()
+        self._order: Order = "dice"
+        head = self.horizontalHeader()
+        head.setSectionsClickable(True)
+        head.sectionClicked.connect(self._sort_by)
+        self.setCases(())
 
     def setCases(self, cases: Iterable[Judged]) -> None:
-        self.setRows([_row(case) for case in cases])
+        """Worst first, then as they come; there is a column of disagreement where one of them was compared."""
+        self._cases = tuple(cases)
+        compared = any(case.disagreement is not None for case in self._cases)
+        self.setColumnHidden(PLACES["disagreement"], not compared)
+        head = self.horizontalHeader()
+        head.setSortIndicatorShown(compared)
+        head.setSortIndicator(PLACES[self._order], Qt.SortOrder.DescendingOrder)
+        ordered = most_disagreement_first if compared and self._order == "disagreement" else worst_first
+        self.setRows([_row(case) for case in ordered(self._cases)])
+
+    def sort(self, order: Order) -> None:
+        self._order = order
+        self.setCases(self._cases)
+
+    def _sort_by(self, column: int) -> None:
+        order = next((order for order, place in PLACES.items() if place == column), None)
+        if order is not None:
+            self.sort(order)
+
+
+def worst_first(cases: Iterable[Judged]) -> list[Judged]:
+    """Then those whose score is undefined, then those without one, in their order."""
+    later = {"scored": 0, "undefined": 1}
+    return sorted(cases, key=lambda case: (later.get(case.state, 2), case.dice or 0.0))
+
+
+def most_disagreement_first(cases: Iterable[Judged]) -> list[Judged]:
+    """Then those in which no λ finds anything, or where nobody compared them."""
+    return sorted(cases, key=lambda case: (case.disagreement is None, -(case.disagreement or 0.0)))
 
 
 def judged(run: Run, names: Sequence[str], *, final: bool) -> list[Judged]:
-    """Worst first, then those whose score is undefined, then those without one, in their order.
-
-    What is hidden until the final look has no place of its own either: it would tell.
-    """
-    found = [_judge(run, name, final) for name in names]
-    return sorted(found, key=_badness)
+    """The cases as the run sees them. What is hidden until the final look has no score: its place would tell."""
+    return [_judge(run, name, final) for name in names]
 
 
 def _judge(run: Run, name: str, final: bool) -> Judged:
     part = run.part_of(name) or ("not used" if run.summary else DASH)
     dice, state = run.dice.get(name), _state(run, name, hidden=part == HELD_OUT and not final)
-    dice, doubt = dice if state == "scored" else None, run.doubts.get(name, "")
-    return Judged(name=name, part=part, state=state, dice=dice, seen=name in run.seen, doubt=doubt)
+    return Judged(
+        name=name,
+        part=part,
+        state=state,
+        dice=dice if state == "scored" else None,
+        seen=name in run.seen,
+        doubt=run.doubts.get(name, ""),
+        disagreement=run.disagreement.get(name),
+    )
 
 
 def _state(run: Run, name: str, *, hidden: bool) -> State:
@@ -82,13 +130,11 @@ def _state(run: Run, name: str, *, hidden: bool) -> State:
     return "undefined" if run.dice[name] is None else "scored"
 
 
-def _badness(case: Judged) -> tuple[int, float]:
-    return {"scored": 0, "undefined": 1}.get(case.state, 2), case.dice or 0.0
-
-
 def _row(case: Judged) -> Row:
     dice = WORDS.get(case.state) if case.dice is None else f"{case.dice:.3f}"
+    differ = "" if case.disagreement is None else f"{case.disagreement:.0%}"
     part = " · ".join((case.part, *(["seen"] if case.seen else ()), *(["doubtful"] if case.doubt else ())))
     doubt = f"Look at it: {case.doubt}." if case.doubt else ""
     why = " ".join(filter(None, (PARTS.get(case.part, ""), SEEN if case.seen else "", doubt)))
-    return Row(key=case.name, cells=(case.name, part, dice or ""), tips=(case.name, why, TIPS[case.state]))
+    cells = (case.name, part, dice or "", differ)
+    return Row(key=case.name, cells=cells, tips=(case.name, why, TIPS[case.state], DISAGREE if differ else ""))

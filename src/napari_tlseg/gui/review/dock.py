@@ -15,6 +15,7 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.gui.notices import guarded
 from napari_tlseg.gui.review.case_table import CaseTable, judged
 from napari_tlseg.gui.review.compare_box import CompareBox
+from napari_tlseg.gui.review.disagreement_box import DisagreementBox
 from napari_tlseg.gui.review.edit_box import EditBox
 from napari_tlseg.gui.review.error_panel import UNKNOWN, ErrorPanel
 from napari_tlseg.gui.review.predictions import Found, Predictions
@@ -44,6 +45,7 @@ class ReviewDock(QWidget):
         self.runs, self.cases = RunTable(), CaseTable()
         self.final = QCheckBox("Final look: show held-out scores", objectName="final", toolTip=as_tooltip(FINAL))
         self.compare = CompareBox()
+        self.disagreement = DisagreementBox(self.session)
         self.panel = ErrorPanel(self.session)
         self.edit = EditBox(self.session)
         self.predictions = Predictions(self.session)
@@ -65,7 +67,7 @@ class ReviewDock(QWidget):
         for widget in (self._few, self.final):
             body.addWidget(widget)
         body.addWidget(self.cases, 1)
-        for widget in (self._state, self.panel, self.compare, self.edit):
+        for widget in (self.disagreement, self._state, self.panel, self.compare, self.edit):
             body.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(self._next, 0, Qt.AlignmentFlag.AlignTop)
@@ -86,6 +88,7 @@ class ReviewDock(QWidget):
         self.final.toggled.connect(self._list)
         self.final.toggled.connect(self._look)
         self.compare.valueChanged.connect(self._look)
+        self.disagreement.ranked.connect(self._rank)
         self.predictions.found.connect(self._present)
         self.predictions.waits.connect(self._wait)
 
@@ -114,6 +117,7 @@ class ReviewDock(QWidget):
         self.predictions.forget()
         self.session.viewer.dims.events.current_step.disconnect(self._show_slice)
         self.panel.clear()
+        self.disagreement.setPlace(None, None)
         self.edit.setFound(None)
 
     @guarded
@@ -145,6 +149,12 @@ class ReviewDock(QWidget):
         self._mark_case()
 
     @guarded
+    def _rank(self) -> None:
+        """The λ of the path were compared in all cases, or in some more."""
+        self._list()
+        self.cases.sort("disagreement")
+
+    @guarded
     def _mark_case(self) -> None:
         case = self.session.case
         self.cases.setValue(None if case is None else case.name)
@@ -171,7 +181,9 @@ class ReviewDock(QWidget):
         self._wait("")
         if not self.isVisible() or run is None or case is None or session.dataset is None or session.painter.case:
             self.predictions.forget()
+            self.disagreement.setPlace(None, None)
             return
+        self.disagreement.setPlace(run, case)
         other = next((each for each in self._listed if each.path == self.compare.value()), None)
         runs = (run,) if other is None else (run, other)
         self.predictions.ask(case, session.dataset.classes, runs, judge=not self._is_hidden(case))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QElidingLabel
 
 from napari_tlseg.errors import InputError
@@ -18,22 +19,37 @@ from napari_tlseg.gui.widgets.plot import Plot
 
 MOMENT = 125
 """Milliseconds between two redraws."""
+MOVED = "How far the encoder's weights are from the source's, relative to these."
+LAYERS = (
+    "The same of each layer of the encoder. The fine ones on the left see edges and texture, the deep ones on the "
+    "right shapes and where they lie. A low bar keeps there what the source knew, a high one has learned anew from "
+    "your masks; a larger λ makes all of them lower."
+)
 
 
 class Curves(QWidget):
-    """Three small plots over the training step, drawn a few times a second while something is new."""
+    """Three small plots over the training step, beside the last one the layers of the encoder.
+
+    They are drawn a few times a second while something is new.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._history = History()
         self._heading = QElidingLabel()
         self._loss, self._score, self._drift = self._plots = Plot(self, width=1.5), Plot(self), Plot(self)
-        self._drift.setToolTip(as_tooltip("How far the encoder's weights are from the source's, relative to these."))
+        self._layers = Plot(self)
+        self._drift.setToolTip(as_tooltip(MOVED))
+        self._layers.setToolTip(as_tooltip(LAYERS))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._heading)
-        for plot in self._plots:
+        moved = QHBoxLayout()
+        moved.addWidget(self._drift, 3)
+        moved.addWidget(self._layers, 2)
+        for plot in (self._loss, self._score):
             layout.addWidget(plot, 1)
+        layout.addLayout(moved, 1)
         layout.addWidget(QLabel("Training step"), alignment=Qt.AlignmentFlag.AlignHCenter)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._timer = QTimer(self, singleShot=True, interval=MOMENT)
@@ -93,7 +109,16 @@ class Curves(QWidget):
         self._drift.draw_looks(history.looks, history.drifts)
         self._loss.write("Training loss", f"now {history.smooth[-1]:.3g}" if history.smooth else "")
         self._score.write(*_score_title(history))
+        self._draw_layers(history.stages)
         self._drift.write("Encoder moved, %", f"now {history.drifts[-1]:.2g}" if history.drifts else "")
+
+    def _draw_layers(self, stages: Sequence[float]) -> None:
+        """A bar per stage of the encoder, at the last look."""
+        self._layers.setVisible(bool(stages))
+        self._layers.span(len(stages) + 1, labelled=True)
+        self._layers.number({1: "fine", len(stages): "deep"})
+        self._layers.draw_bars(stages)
+        self._layers.write("By layer, %", f"most {max(stages):.2g}" if stages else "")
 
 
 def _score_title(history: History) -> tuple[str, str]:

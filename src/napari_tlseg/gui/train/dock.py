@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from napari_tlseg.events import Evaluated, Event, Finished, Noted, Started
 from napari_tlseg.gui.notices import guarded, log_file
 from napari_tlseg.gui.progress import Progress, name_of
 from napari_tlseg.gui.runner import Task
-from napari_tlseg.gui.runs import RUNS, Run, free_name, localizer_of
+from napari_tlseg.gui.runs import RUNS, Run, free_name, localizer_of, studies_of
 from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.cost import Cost
 from napari_tlseg.gui.train.curves import Curves
@@ -26,13 +27,14 @@ from napari_tlseg.gui.train.mask_box import MaskBox
 from napari_tlseg.gui.train.path_plot import PathPlot
 from napari_tlseg.gui.train.sentences import WALKS, previews, unheld, verdict
 from napari_tlseg.gui.train.source_box import Source, SourceBox, devices
+from napari_tlseg.gui.train.study_box import StudyBox
 from napari_tlseg.gui.widgets.fields import as_tooltip
 from napari_tlseg.gui.widgets.fold import Fold
 from napari_tlseg.gui.widgets.form import Form, field_help
 from napari_tlseg.gui.widgets.shrinking import Shrinking
 from napari_tlseg.gui.widgets.strength import StrengthSlider
 from napari_tlseg.gui.words import LABELS, in_words
-from napari_tlseg.studies.jobs import LambdaPath
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Walking
 
 if TYPE_CHECKING:
     import napari
@@ -75,6 +77,8 @@ class TrainDock(QWidget):
         self._notes = QLabel(wordWrap=True, objectName="notes")
         self._assumed = Fold("What was assumed", self._notes)
         self._settings = Fold("Training settings", self.form)
+        self.studies = StudyBox()
+        self._worth = Fold("What is transfer worth here?", self.studies)
         self._drawn = False
         """Whether there are curves."""
         self._task: Task | None = None
@@ -94,7 +98,8 @@ class TrainDock(QWidget):
         column, rows = QVBoxLayout(above), QVBoxLayout(below)
         for each in (_heading("Source"), self.source, _heading("Masks"), self.masks):
             column.addWidget(each)
-        column.addWidget(self._settings)
+        for fold in (self._settings, self._worth):
+            column.addWidget(fold)
         for each in (
             _heading("Closeness to the source"),
             self.strength,
@@ -131,11 +136,14 @@ class TrainDock(QWidget):
         changes = session.opened, session.masks_changed, session.run_shown, self.form.valueChanged
         for change in (*changes, self.source.valueChanged, self._warm.toggled, self._focus.toggled):
             change.connect(self.cost.change)
-        for fold in (self._settings, self.source.settings):
+        for fold in (self._settings, self._worth, self.source.settings):
             fold.toggled.connect(self._arrange)
         self.strength.valueChanged.connect(guarded(self._move))
         self._train.clicked.connect(guarded(self.train))
         self._path.clicked.connect(guarded(self.train_path))
+        self.studies.crossval.connect(guarded(lambda: self._start(self.study_job(Crossval))))
+        self.studies.efficiency.connect(guarded(lambda: self._start(self.study_job(Efficiency))))
+        self.studies.used.connect(guarded(self._use))
 
     def job(self) -> Finetune:
         """What *Train* would run; InputError where it cannot be."""
@@ -149,8 +157,28 @@ class TrainDock(QWidget):
         settings = self._asked()
         return LambdaPath(out=self._free(f"{_stem(settings['source'])}-path"), **settings)
 
+    def study_job(self, kind: type[Crossval] | type[Efficiency]) -> Crossval | Efficiency:
+        """What *Recommend λ* or *Label efficiency* would run: the study that is there, if it is the same, goes on."""
+        settings = {**self._asked(), **self.studies.form.value(), "unreadable": "skip"}
+        source = settings["source"]
+        out = self._free(f"{_stem(source)}-{kind.__name__.lower()}")
+        if kind is Crossval:
+            job: Crossval | Efficiency = Crossval(out=out, **settings)
+        else:
+            sources = ("none",) if source == "none" else ("none", str(source))
+            job = Efficiency(out=out, sources=sources, **{**settings, "source": "none"})
+        begun = (study.path for study in studies_of(self._folder()) if study.record == job.record)
+        return replace(job, out=next(begun, out))
+
+    def _use(self, strength: float | None) -> None:
+        """What a study recommends: a λ, or no source."""
+        if strength is None:
+            self.source.setValue("none")
+        else:
+            self.strength.setValue(strength)
+
     def _asked(self) -> dict[str, Any]:
-        """What both share."""
+        """What all share."""
         for problem in self.form.problems().values():
             raise InputError(problem)
         source, settings = self.source.value(), self.form.value()
@@ -217,7 +245,8 @@ class TrainDock(QWidget):
             case Noted():
                 self._note([*self._notes.text().splitlines(), in_words(event.text)])
         self.curves.hear(event)
-        self.path_plot.hear(event)
+        if self._task is not None and isinstance(self._task.job, LambdaPath):
+            self.path_plot.hear(event)
 
     def _end(self, result: Finished | Failed) -> None:
         self._task = None
@@ -225,6 +254,8 @@ class TrainDock(QWidget):
             self._say(in_words(result.sentence))
         elif result.out is None:
             self._say("Stopped before there was anything to keep.")
+        elif "trials" in result.summary:
+            self._say("")  # it stands with its figure
         self._refresh()
 
     def _clear(self) -> None:
@@ -274,13 +305,15 @@ class TrainDock(QWidget):
         self._focus.setEnabled(folder is not None and localizer_of(folder, self.source.value()) is not None)
         running = self._task.job if self._task is not None else None
         source = running.source if isinstance(running, Anchored) else self.source.value()
-        walks = isinstance(running, LambdaPath)
+        walks = isinstance(running, Walking)
         self.strength.setEnabled(not walks and (source != "none" or self.session.preview.possible))
         self.strength.set_note(
             WALKS if walks else previews(run) if run is not None and self.session.preview.possible else unheld(source)
         )
         self._train.setEnabled(folder is not None and not busy)
         self._path.setEnabled(folder is not None and not busy and source != "none")
+        self.studies.setPossible(crossval=self._path.isEnabled(), efficiency=self._train.isEnabled())
+        self.studies.setStudies(() if folder is None else studies_of(folder), self.source.value())
         self._arrange()
         for widget in (self.cost, self._warm, self._focus):
             widget.setVisible(not busy)
@@ -292,7 +325,7 @@ class TrainDock(QWidget):
 
     def _arrange(self) -> None:
         """Settings that are being chosen need the room more than the curves of what is over."""
-        choosing = self._settings.is_open or self.source.settings.is_open
+        choosing = any(fold.is_open for fold in (self._settings, self._worth, self.source.settings))
         self.curves.setVisible(self._drawn and (self.session.training or not choosing))
 
     def _greet(self, greeting: Greeting | None) -> None:

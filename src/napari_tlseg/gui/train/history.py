@@ -30,6 +30,8 @@ class History:
     scores: list[float] = field(default_factory=list)
     drifts: list[float] = field(default_factory=list)
     """Per cent, one per look; NaN without a source."""
+    stages: tuple[float, ...] = ()
+    """The same of each stage of the encoder at the last look, finest first; empty without a source."""
     kept: int | None = None
     """Which of the looks was at the weights that are kept."""
     score: str = ""
@@ -72,6 +74,7 @@ class History:
         self.looks.append(event.step)
         self.scores.append(event.scores.get(self.score, math.nan))
         self.drifts.append(math.nan if event.drift is None else 100 * event.drift)
+        self.stages = tuple(100 * drift for drift in event.drifts)
         if event.kept:
             self.kept = len(self.looks) - 1
 
@@ -93,7 +96,8 @@ def read_events(folder: Path) -> Iterator[Stepped | Evaluated]:
                 yield Stepped(step=step, loss=_number(loss), strength=_optional(record.get("strength")))
             case {"event": "Evaluated", "step": step, "scores": dict(scores), "kept": kept}:
                 numbers = {name: _number(value) for name, value in scores.items()}
-                yield Evaluated(step=step, scores=numbers, kept=kept, drift=_optional(record.get("drift")))
+                drift, drifts = _optional(record.get("drift")), tuple(map(_number, record.get("drifts", ())))
+                yield Evaluated(step=step, scores=numbers, kept=kept, drift=drift, drifts=drifts)
 
 
 def _number(recorded: float | str | None) -> float:

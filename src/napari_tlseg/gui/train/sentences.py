@@ -6,7 +6,7 @@ from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.train.source_box import Source
 from napari_tlseg.gui.widgets.strength import drift_text
 
-WALKS = "A path goes through all λ by itself."
+WALKS = "It goes through all λ by itself."
 
 
 def previews(run: Run) -> str:

@@ -38,6 +38,7 @@ class Plot(QWidget):
         self._dots, self._best = pg.ScatterPlotItem(size=5), pg.ScatterPlotItem(size=15, symbol="star")
         self._second = pg.PlotCurveItem(connect="finite", antialias=True)
         self._spread = pg.ErrorBarItem(beam=0.0)
+        self._bars = pg.BarGraphItem(x=[], height=[], width=0.7)
         self._moves: list[tuple[int, float]] = []
         self._labelled = False
         self._marks: list[Any] = []
@@ -91,6 +92,12 @@ class Plot(QWidget):
         """Another line, dashed."""
         self._second.setData(np.array(xs, float), np.array(values, float))
 
+    def draw_bars(self, values: Sequence[float]) -> None:
+        """A bar each, at 1, 2, … on the x axis; the y axis begins at 0."""
+        heights = np.array(values, float)
+        self._bars.setOpts(x=np.arange(1, len(heights) + 1), height=heights)
+        self._view.setYRange(0, max(heights, default=0.0) or 1.0, padding=0.06)
+
     def mark_moves(self, moves: Sequence[tuple[int, float]], labelled: bool) -> None:
         """A vertical line where λ changed, and on it what it became."""
         if list(moves) != self._moves:
@@ -103,7 +110,7 @@ class Plot(QWidget):
             self._paint()
 
     def _lay_out(self) -> None:
-        for item in (self._faint, self._spread, self._second, self._line, self._dots, self._best):
+        for item in (self._bars, self._faint, self._spread, self._second, self._line, self._dots, self._best):
             self._view.addItem(item, ignoreBounds=True)
         grid = self._pg.GraphicsLayout()
         edge = self.fontMetrics().height() // 2  # for half of the first and last numbers
@@ -139,6 +146,7 @@ class Plot(QWidget):
         self._faint.setPen(_faded(ink, 0.25))
         self._line.setPen(self._pg.mkPen(ink, width=self._width))
         self._second.setPen(self._pg.mkPen(ink, width=self._width, style=Qt.PenStyle.DashLine))
+        self._bars.setOpts(brush=_faded(ink, 0.5), pen=_faded(ink, 0.5))
         self._spread.setOpts(pen=_faded(ink, 0.5))
         for points in (self._dots, self._best):
             points.setBrush(ink)
