@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import segmentation_models_pytorch  # noqa: F401  it brings Triton, which with Mesa's LLVM crashes if a window came first
+from lending import lend
 from platformdirs import user_log_path
 
-from napari_tlseg.engine.client import Handle, State
+from napari_tlseg.engine.client import Client, Handle, State
 from napari_tlseg.engine.messages import Request
 
 if TYPE_CHECKING:
@@ -105,3 +106,18 @@ class IdleClient:
 def idle_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests in which no job is to run."""
     monkeypatch.setattr("napari_tlseg.gui.runner.Client", IdleClient)
+
+
+@pytest.fixture(scope="session")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """The one that is lent."""
+    client = Client(tmp_path_factory.mktemp("worker") / "log")
+    client.start()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def lent_worker(worker: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that are about what a worker does, and not about its start or its end."""
+    monkeypatch.setattr("napari_tlseg.gui.runner.Client", lend(worker))

@@ -89,22 +89,24 @@ def test_a_killed_worker_is_told_of_at_once_and_its_last_model_is_kept(desk: Des
     assert trains_again(desk) and len(runs_of(eyes)) == 2 and len(desk.told) == 1
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [({}, "RuntimeError: mat1 and mat2"), ({"sentence": "CUDA out of memory."}, "memory of the GPU is full")],
-    ids=["RuntimeError", "memory"],
-)
 def test_an_error_in_the_worker_is_a_sentence_here_and_a_traceback_in_the_log(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, log: Path, more: dict[str, str], words: str
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, log: Path
 ) -> None:
-    with monkeypatch.context() as patch:
-        replace_job(desk, Broken, patch, **more)
-        desk.train(**LONG)
-        desk.wait_until_over()
-    (told,) = desk.told
-    assert words in told and "\n" not in told and "Traceback" not in told and desk.dock._said.text() == told
-    text = log.read_text()
-    assert "Traceback (most recent call last)" in text and "raise RuntimeError(self.sentence)" in text
+    errors = {
+        Broken.sentence: "RuntimeError: mat1 and mat2",
+        "CUDA out of memory.": "memory of the GPU is full",
+    }
+    for number, (sentence, words) in enumerate(errors.items(), start=1):
+        with monkeypatch.context() as patch:
+            replace_job(desk, Broken, patch, sentence=sentence)
+            desk.train(**LONG)
+            desk.wait_until_over()
+        told = desk.told[-1]
+        assert len(desk.told) == number and desk.dock._said.text() == told
+        assert words in told and "\n" not in told and "Traceback" not in told
+        text = log.read_text()
+        assert text.count("Traceback (most recent call last)") >= number
+        assert text.count("raise RuntimeError(self.sentence)") >= number
     assert desk.session.run is None and trains_again(desk)
 
 
@@ -118,6 +120,7 @@ def test_a_full_disk_is_said_with_the_way_out(desk: Desk, eyes: Path, monkeypatc
     assert list((eyes / "runs").glob("*/*")) == [] and desk.dock._train.isEnabled()
 
 
+@pytest.mark.usefixtures("lent_worker")
 def test_a_folder_that_is_removed_in_mid_training(desk: Desk, eyes: Path) -> None:
     desk.train(**LONG)
     learned(desk)
@@ -129,6 +132,7 @@ def test_a_folder_that_is_removed_in_mid_training(desk: Desk, eyes: Path) -> Non
     assert trains_again(desk)
 
 
+@pytest.mark.usefixtures("lent_worker")
 def test_an_image_that_cannot_be_read_is_named(desk: Desk, eyes: Path) -> None:
     for name in ("eye2", "eye5"):
         image = eyes / "images" / f"{name}.png"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-pytestmark = pytest.mark.window
+pytestmark = [pytest.mark.window, pytest.mark.usefixtures("lent_worker")]
 W = TypeVar("W", bound=QWidget)
 RESULTS = 60_000
 """Milliseconds until a worker that starts on a busy machine has written some masks."""
@@ -126,7 +126,6 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.usefixtures("idle_worker")
 def test_it_says_what_to_do_first(desk: Desk, tmp_path: Path) -> None:
     words, button = desk.part(QLabel, "next"), desk.part(QPushButton, "export")
     assert words.text() == "Open a folder of images first, in 'Click targets'." and words.isVisible()
@@ -315,7 +314,6 @@ def test_stopped_in_the_middle_only_whole_files_remain(desk: Desk, eyes: Path, t
     assert desk.complaints() == [] and desk.part(QPushButton, "export").isEnabled()
 
 
-@pytest.mark.usefixtures("idle_worker")
 def test_the_model_file_is_a_copy(desk: Desk, eyes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.open(eyes)
     chosen = tmp_path / "disc v1.2"
@@ -333,7 +331,6 @@ def test_the_model_file_is_a_copy(desk: Desk, eyes: Path, tmp_path: Path, monkey
     desk.click("save_model")
 
 
-@pytest.mark.usefixtures("idle_worker")
 def test_the_latest_run_is_chosen_until_the_user_chooses(desk: Desk, own_eyes: Path) -> None:
     desk.open(own_eyes)
     runs, folder = own_eyes / "runs", desk.part(QLineEdit, "folder")

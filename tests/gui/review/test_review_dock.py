@@ -593,7 +593,7 @@ class TestWorker:
     """With the real worker process."""
 
     @pytest.fixture(autouse=True)
-    def idle_worker(self) -> None: ...
+    def idle_worker(self, lent_worker: None) -> None: ...
 
     def test_a_case_without_a_prediction_gets_one(self, desk: Desk, eyes: Path, tmp_path: Path) -> None:
         list(Predict(data=(eyes,), cases=(BARE,), model=eyes / "runs" / "scratch", out=tmp_path / "out").run())

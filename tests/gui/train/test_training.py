@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-pytestmark = [pytest.mark.window, pytest.mark.slow]
+pytestmark = [pytest.mark.window, pytest.mark.slow, pytest.mark.usefixtures("lent_worker")]
 
 MODEL = "model.safetensors"
 
@@ -46,7 +46,7 @@ def test_from_clicks_to_a_model_with_the_slider_moved_in_mid_run(desk: Desk) -> 
     assert "Pretrained" in dock.source._said.text()
 
     dock.strength.setValue(0.0)
-    desk.train(**{**LONG, "size": 128, "batch": 8})
+    desk.train(**{**LONG, "size": 96, "batch": 8})
     moves = []
     desk.wait(lambda: any(isinstance(event, Evaluated) for event in desk.heard))
     assert dock.strength._drift.text().startswith("moved ")
