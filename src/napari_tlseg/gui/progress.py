@@ -25,6 +25,7 @@ STAGES = {
     "check": "Checking the images",
     "locate": "Proposing centres",
     "disagree": "Comparing the λ of the path",
+    "pseudo-label": "Labelling the images without a mask",
 }
 """What the stages of the jobs are called here."""
 

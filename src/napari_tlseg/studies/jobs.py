@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from tyro.conf import Positional, Suppress, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -185,6 +185,10 @@ class Efficiency(Study):
         return efficiency(self, control)
 
 
+PLACES = ("data", "unlabelled", "source", "teacher", "focus", "out")
+"""Options of a student that are files or folders."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Student(Finetune):
     """Learn from images without masks too: a teacher labels them, a student learns these labels beside the masks,
@@ -215,13 +219,22 @@ class Student(Finetune):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.start is not None or self.focus != "none":
-            raise InputError("a student starts from the source and sees whole images", remedy="give it a --teacher")
+            raise InputError("a student starts at the source and sees whole images", remedy="take a run that does")
         batch, weight = self.unlabelled_batch, self.unlabelled_weight
         require(self.rounds >= 0, "--rounds", self.rounds, "0 or more")
         require(0 <= self.threshold < 1, "--threshold", self.threshold, "a probability from 0 to below 1")
         require(batch is None or batch >= 1, "--unlabelled-batch", batch, "at least 1")
         require(0 < weight < math.inf, "--unlabelled-weight", weight, "more than 0")
         require(0 <= self.dropout < 1, "--dropout", self.dropout, "a share from 0 to below 1")
+
+    @classmethod
+    def recalled(cls, record: Mapping[str, Any], **changes: Any) -> Self:
+        """As the job.json of a fine-tuning or a student says, but for some changes; what is no option is left out."""
+        known = {field.name: record[field.name] for field in fields(cls) if field.init and field.name in record}
+        named = known | changes
+        places = {name: Path(named[name]) for name in PLACES if named.get(name) not in (None, "none", "imagenet")}
+        numbers = {"strength": float(named["strength"]), "stage_weights": tuple(named.get("stage_weights", ()))}
+        return cls(**named | places | numbers)
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.studies.student import student

@@ -25,12 +25,11 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Reason
 from napari_tlseg.learn.noisy import NoisyStudent, fewer, noisy
 from napari_tlseg.nets.checkpoint import read_provenance
-from napari_tlseg.studies.jobs import Student
+from napari_tlseg.studies.jobs import PLACES, Student
 from napari_tlseg.studies.pseudo import Lesson, label, read_lesson, unlabelled_cases
 
 FREE = ("out", "overwrite", "device", "rounds")
 """What may differ when it goes on another day."""
-PLACES = ("data", "unlabelled", "source", "teacher")
 TAKEN = ("model.safetensors", "events.jsonl", "scores.csv", "masks", "overlays")
 """What the run folder takes over from its last round."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from qtpy.QtCore import Qt
@@ -26,6 +27,9 @@ PARTS = {
     "training": "The run learned from its mask",
     "validation": "λ is chosen by it, and the weights of a run that was stopped",
     HELD_OUT: "Kept for the final look",
+    "pseudo-label": "It has no mask; what its model is sure of can be learned",
+    "accepted": "It has no mask; you accepted what the model says of it",
+    "rejected": "It has no mask; you rejected what the model says of it",
     "not used": "The run did not look at it: it has no mask, or got it later",
 }
 SEEN = "The source was trained on this case: its score flatters."
@@ -48,7 +52,7 @@ class Judged:
 
     name: str
     part: str
-    """training, validation, held-out or not used; a dash where the run does not say."""
+    """training, validation, held-out, not used, or what is said of its pseudo-label; a dash where nobody knows."""
     state: State
     dice: float | None = None
     seen: bool = False
@@ -103,13 +107,18 @@ def most_disagreement_first(cases: Iterable[Judged]) -> list[Judged]:
     return sorted(cases, key=lambda case: (case.disagreement is None, -(case.disagreement or 0.0)))
 
 
-def judged(run: Run, names: Sequence[str], *, final: bool) -> list[Judged]:
-    """The cases as the run sees them. What is hidden until the final look has no score: its place would tell."""
-    return [_judge(run, name, final) for name in names]
+def judged(
+    run: Run, names: Sequence[str], *, final: bool, pseudo: Mapping[str, str] = MappingProxyType({})
+) -> list[Judged]:
+    """The cases as the run sees them. What is hidden until the final look has no score: its place would tell.
+
+    pseudo: what is said of the pseudo-labels of cases.
+    """
+    return [_judge(run, name, final, pseudo.get(name, "")) for name in names]
 
 
-def _judge(run: Run, name: str, final: bool) -> Judged:
-    part = run.part_of(name) or ("not used" if run.summary else DASH)
+def _judge(run: Run, name: str, final: bool, pseudo: str) -> Judged:
+    part = run.part_of(name) or pseudo or ("not used" if run.summary else DASH)
     dice, state = run.dice.get(name), _state(run, name, hidden=part == HELD_OUT and not final)
     return Judged(
         name=name,

@@ -19,6 +19,7 @@ from napari_tlseg.gui.review.disagreement_box import DisagreementBox
 from napari_tlseg.gui.review.edit_box import EditBox
 from napari_tlseg.gui.review.error_panel import UNKNOWN, ErrorPanel
 from napari_tlseg.gui.review.predictions import Found, Predictions
+from napari_tlseg.gui.review.pseudo_box import PseudoBox
 from napari_tlseg.gui.review.run_table import MARK, TOO_FEW, RunTable, too_few
 from napari_tlseg.gui.runs import Run, runs_of
 from napari_tlseg.gui.session import Session
@@ -48,6 +49,7 @@ class ReviewDock(QWidget):
         self.disagreement = DisagreementBox(self.session)
         self.panel = ErrorPanel(self.session)
         self.edit = EditBox(self.session)
+        self.pseudo = PseudoBox(self.session)
         self.predictions = Predictions(self.session)
         self._next = QLabel(wordWrap=True, objectName="next")
         self._few = QLabel(f"{MARK} {TOO_FEW}", wordWrap=True, objectName="few")
@@ -67,7 +69,7 @@ class ReviewDock(QWidget):
         for widget in (self._few, self.final):
             body.addWidget(widget)
         body.addWidget(self.cases, 1)
-        for widget in (self.disagreement, self._state, self.panel, self.compare, self.edit):
+        for widget in (self.disagreement, self._state, self.panel, self.compare, self.edit, self.pseudo):
             body.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(self._next, 0, Qt.AlignmentFlag.AlignTop)
@@ -89,6 +91,7 @@ class ReviewDock(QWidget):
         self.final.toggled.connect(self._look)
         self.compare.valueChanged.connect(self._look)
         self.disagreement.ranked.connect(self._rank)
+        self.pseudo.changed.connect(self._list_cases)
         self.predictions.found.connect(self._present)
         self.predictions.waits.connect(self._wait)
 
@@ -145,7 +148,8 @@ class ReviewDock(QWidget):
     def _list_cases(self) -> None:
         run, dataset = self.run, self.session.dataset
         names = [case.name for case in dataset or ()]
-        self.cases.setCases([] if run is None else judged(run, names, final=self.final.isChecked()))
+        final, pseudo = self.final.isChecked(), self.pseudo.answers()
+        self.cases.setCases([] if run is None else judged(run, names, final=final, pseudo=pseudo))
         self._mark_case()
 
     @guarded
