@@ -16,7 +16,8 @@ from torch import nn
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import CT_LUNG, PLAIN
-from napari_tlseg.learn.noisy import IGNORED, NoisyStudent, fewer, noisy
+from napari_tlseg.learn.classify import Classify
+from napari_tlseg.learn.noisy import IGNORED, TOP, NoisyStudent, fewer, noisy, pseudo_tags
 from napari_tlseg.learn.objectives import Segment
 from napari_tlseg.learn.samples import Sample
 from napari_tlseg.nets.encoders import make_encoder
@@ -138,3 +139,33 @@ def test_dropout_is_on_in_training_alone() -> None:
     one, other = model(image), model(image)
     assert not torch.equal(one, other) and not torch.equal(one, clean)
     assert not any("dropout" in name for name in model.state_dict())
+
+
+def test_pseudo_tags_are_the_likely_ones_among_the_top_fifteen_and_of_exclusive_ones_the_likeliest() -> None:
+    found = np.array([[0.9, 0.8, 0.5, 0.51, 0.2], [0.4, 0.6, 0.7, 0.1, 0.3]], np.float32)
+    assert pseudo_tags(found, []).tolist() == [[1, 1, 0, 1, 0], [0, 1, 1, 0, 0]]
+    assert pseudo_tags(found, [[1, 2], [0, 3]]).tolist() == [[1, 1, 0, 0, 0], [0, 0, 1, 0, 0]]
+    many = np.linspace(0.99, 0.6, 20, dtype=np.float32)[None]
+    order = np.random.default_rng(0).permutation(20)
+    assert TOP == 15 and pseudo_tags(many, []).tolist() == [[1] * 15 + [0] * 5]
+    assert pseudo_tags(many[:, order], []).tolist() == [[float(place < 15) for place in order]]
+    assert pseudo_tags(many, [[0, 1]])[0].sum() == 14  # what is excluded makes no room for the sixteenth
+
+
+class Scores(nn.Module):
+    def __init__(self, scores: list[list[float]]) -> None:
+        super().__init__()
+        self.said = torch.tensor(scores)[:, None].expand(-1, 2, -1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.said
+
+
+def test_labels_of_images_are_weighed_alike() -> None:
+    """Half each, and what nobody knows of a labelled image is in no loss."""
+    own, pseudo = (replace(sample([0] * 4), tags=tags) for tags in ((1.0, math.nan), (0.0, 1.0)))
+    labelled = Classify([own], [], STILL, 1, ("a", "b"))
+    student = NoisyStudent(labelled, [pseudo], STILL, 1)
+    loss = student.loss(Scores([[SURE, 5.0], [SURE, SURE]]), student.batch(np.random.default_rng(0)))
+    focal = [0.25**2 * -math.log(0.75), (0.75**2 * -math.log(0.25) + 0.25**2 * -math.log(0.75)) / 2]
+    assert loss.item() == pytest.approx(sum(focal) / 2, rel=1e-5)

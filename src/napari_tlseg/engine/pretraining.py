@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.split import Annotation
 from napari_tlseg.engine.pool import Pool, gather_pool, read_pool
 from napari_tlseg.engine.running import Outcome, Samples, follow, noted, require_free
+from napari_tlseg.engine.tagging import Tagged, tag
 from napari_tlseg.engine.trainings import Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished
@@ -19,6 +21,7 @@ from napari_tlseg.learn.classify import Classify
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.hydra import Hydra
+from napari_tlseg.learn.noisy import DROPOUT, NoisyStudent, fewer, noisy
 from napari_tlseg.learn.objectives import Localize, Objective, Segment, pick_loss
 from napari_tlseg.nets.checkpoint import Provenance, save
 from napari_tlseg.nets.classifier import Classifier
@@ -46,9 +49,13 @@ def pretrain(job: Pretrain, control: Control) -> Iterator[Event]:
     pool, model = setting.pool, setting.model
     yield from noted(pool.notes)
     read = yield from read_pool(pool, control)
-    objective = make_objective(job, pool, read)
-    _expect(model, objective)
     provenance = _provenance(job, pool, read)
+    objective: Objective = make_objective(job, pool, read)
+    _expect(model, objective)
+    if job.teacher is not None:
+        lesson = yield from tag(job, pool, control)
+        objective = _noisy(job, setting, read, lesson)
+        provenance = replace(provenance, seen=tuple(sorted({*provenance.seen, *lesson.seen})))
 
     def keep(outcome: Outcome, final: Mapping[str, float] | None = None) -> str:
         scores = {**outcome.scores, **{f"held_out_{name}": value for name, value in (final or {}).items()}}
@@ -119,8 +126,7 @@ def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Locali
     if job.task == "localize":
         return Localize(read[0].training, read[0].validation, augment, batch)
     if job.task == "classify":
-        parts = read[0].training, read[0].validation
-        return Classify(*parts, augment, batch, pool.labels, pool.exclusive, job.gamma)
+        return _classify(job, pool, read, augment)
     tasks = {
         name: Segment(
             samples.training, samples.validation, augment, batch, len(classes), pick_loss(job.loss, len(classes))
@@ -128,6 +134,20 @@ def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Locali
         for (name, classes), samples in zip(pool.tasks.items(), read, strict=True)
     }
     return Hydra(tasks) if len(tasks) > 1 else tasks[pool.names[0]]
+
+
+def _classify(job: Pretrain, pool: Pool, read: Sequence[Samples], augment: Augment) -> Classify:
+    parts = read[0].training, read[0].validation
+    return Classify(*parts, augment, job.batch, pool.labels, pool.exclusive, job.gamma)
+
+
+def _noisy(job: Pretrain, setting: Setting, read: Sequence[Samples], lesson: Tagged) -> NoisyStudent:
+    """The labels and the pseudo-labels, under noise; that in the network goes with its training mode."""
+    assert isinstance(setting.model, Classifier)
+    setting.model.dropout.p = DROPOUT
+    noise = noisy(setting.pool.recipe)
+    batch = fewer(job.batch, len(read[0].training), len(lesson.samples), job.batch)
+    return NoisyStudent(_classify(job, setting.pool, read, noise), lesson.samples, noise, batch)
 
 
 def _expect(model: nn.Module, objective: Objective) -> None:

@@ -86,6 +86,11 @@ class Pretrain(Training):
     """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of them (.pth, .safetensors)."""
     gamma: float = 2.0
     """Of classify: the focal loss counts a label that is known with probability p by (1 − p)^gamma."""
+    teacher: Annotated[Path | None, arg(metavar="SOURCE", help_behavior_hint="")] = None
+    """Of classify: a source of the same labels that says which there are in the images of --unlabelled, to learn from
+    these too, under noise; the result may be the next teacher (noisy student; Xie et al.)."""
+    unlabelled: Annotated[Path | None, arg(metavar="DATA", help_behavior_hint="")] = None
+    """The folder of images that the teacher labels."""
     steps: int = 1000
 
     def __post_init__(self) -> None:
@@ -98,6 +103,11 @@ class Pretrain(Training):
             what = "clicks" if self.task == "localize" else "labels"
             raise InputError(f"{what} are learned from one dataset at a time", remedy="give one, or --task segment")
         require(0 <= self.gamma < math.inf, "--gamma", self.gamma, "0 or more")
+        if (self.teacher is None) != (self.unlabelled is None):
+            raise InputError("a teacher and images to label belong together", remedy="give --teacher and --unlabelled")
+        if self.teacher is not None and self.task != "classify":
+            remedy = "add --task classify; for masks there is napari-tlseg student"
+            raise InputError(f"--teacher labels images, --task {self.task} learns no labels", remedy=remedy)
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.engine.pretraining import pretrain

@@ -52,12 +52,20 @@ class Classify:
     def batch(self, rng: np.random.Generator) -> Batch:
         """Images, and tags (B, L): 1, 0, or NaN where nobody knows."""
         samples = self._draw(rng)
-        return images_of(samples), torch.from_numpy(self._tags(samples)).float()
+        return images_of(samples), self.target(samples)
+
+    def target(self, samples: Sequence[Sample]) -> Tensor:
+        """What the model should say of samples."""
+        return torch.from_numpy(self._tags(samples)).float()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean over both scores."""
-        scores, tags = model(batch[0]).float(), batch[1][:, None].expand(-1, 2, -1)
-        return focal_loss(scores, tags, self.weights.to(scores.device), self._gamma)
+        return self.cost(model(batch[0]), batch[1])
+
+    def cost(self, scores: Tensor, tags: Tensor) -> Tensor:
+        """The loss of what a model has said, (B, 2, L), against (B, L)."""
+        scores = scores.float()
+        return focal_loss(scores, tags[:, None].expand(-1, 2, -1), self.weights.to(scores.device), self._gamma)
 
     def evaluate(self, model: nn.Module, samples: Sequence[Sample], control: Control | None = None) -> dict[str, float]:
         """`auc`, `f1`, `precision` and `recall`, means over the labels where they are defined, and of each label."""

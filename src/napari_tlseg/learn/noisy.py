@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +20,16 @@ from torch import Tensor, nn
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.recipes import Recipe
 from napari_tlseg.events import Control
-from napari_tlseg.learn.objectives import Batch, Draw, Segment, images_of
+from napari_tlseg.learn.classify import Floats, keep_likeliest
+from napari_tlseg.learn.objectives import Batch, Draw, Objective, images_of
 from napari_tlseg.learn.samples import Sample
 
 IGNORED = 255
 """In the labels of a pseudo-labelled sample: nothing is learned of this pixel."""
+TOP = 15
+"""Labels of an image that a teacher is asked for at most."""
+DROPOUT = 0.5
+"""Of a classifier's pooled features, as in [1]_."""
 
 
 def noisy(recipe: Recipe) -> Augment:
@@ -32,34 +38,42 @@ def noisy(recipe: Recipe) -> Augment:
     return replace(own, rotate=max(own.rotate, 30.0), crop=0.5, stretch=0.3, grey=0.0 if recipe.grey else 0.2)
 
 
+class Labelled(Objective, Protocol):
+    """A task whose loss can be asked of what a model has said."""
+
+    def target(self, samples: Sequence[Sample]) -> Tensor:
+        """What the model should say of samples."""
+
+    def cost(self, said: Tensor, target: Tensor) -> Tensor:
+        """The loss of what it has said, a scalar."""
+
+
 class NoisyStudent:
     """Labelled and pseudo-labelled images side by side in every step.
 
-    The loss is (L + w · P) / (1 + w): L of the labelled images, P the same loss of the pseudo-labelled ones, over
-    their pixels that are not IGNORED. Its size does not grow with w, so that λ holds as closely as without.
+    The loss is (L + w · P) / (1 + w): L of the labelled images, P the same loss of the pseudo-labelled ones, of a
+    segmentation over their pixels that are not IGNORED. Its size does not grow with w, so that λ holds as closely as
+    without.
     """
 
-    leading, sign = "dice", 1
-
     def __init__(
-        self, labelled: Segment, pseudo: Sequence[Sample], augment: Augment, batch: int, weight: float
+        self, labelled: Labelled, pseudo: Sequence[Sample], augment: Augment, batch: int, weight: float = 1.0
     ) -> None:
         self._labelled, self._draw, self._batch = labelled, Draw(pseudo, augment, batch), batch
         self._weight = weight
-        self.validation: Sequence[Sample] = labelled.validation
+        self.leading, self.sign, self.validation = labelled.leading, labelled.sign, labelled.validation
 
     def batch(self, rng: np.random.Generator) -> Batch:
         """Images and labels, the labelled first; both pass through the network together, as its batch-norm does."""
-        images, labels = self._labelled.batch(rng)
+        images, target = self._labelled.batch(rng)
         more = self._draw(rng)
-        guessed = torch.from_numpy(np.stack([sample.labels for sample in more if sample.labels is not None]))
-        return torch.cat([images, images_of(more)]), torch.cat([labels, guessed.long()])
+        return torch.cat([images, images_of(more)]), torch.cat([target, self._labelled.target(more)])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """(L + w · P) / (1 + w)."""
-        logits, labels = model(batch[0]), batch[1]
+        said, target = model(batch[0]), batch[1]
         own, pseudo = (
-            self._cost(logits[part], labels[part]) for part in (slice(-self._batch), slice(-self._batch, None))
+            self._cost(said[part], target[part]) for part in (slice(-self._batch), slice(-self._batch, None))
         )
         return (own + self._weight * pseudo) / (1 + self._weight)
 
@@ -69,12 +83,24 @@ class NoisyStudent:
         """As without a teacher."""
         return self._labelled.evaluate(model, samples, control)
 
-    def _cost(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _cost(self, said: Tensor, target: Tensor) -> Tensor:
         """Over the pixels that are not ignored; 0 where there are none."""
-        known = labels != IGNORED
+        known = target != IGNORED
+        if known.all():
+            return self._labelled.cost(said, target)
         if not known.any():
-            return logits.sum() * 0
-        return self._labelled.cost(logits.movedim(1, -1)[known].T[None, :, None], labels[known][None, None])
+            return said.sum() * 0
+        return self._labelled.cost(said.movedim(1, -1)[known].T[None, :, None], target[known][None, None])
+
+
+def pseudo_tags(found: Floats, exclusive: Sequence[Sequence[int]]) -> Floats:
+    """What a classifier says of images (N, L), probabilities, as labels: 1 or 0 [2]_.
+
+    There are those of the TOP likeliest of an image that are more probable than ½, of exclusive ones the likeliest.
+    """
+    places = np.argsort(np.argsort(-found, axis=1, kind="stable"), axis=1)
+    chosen = keep_likeliest(np.where(places < TOP, found, 0), exclusive) > 0.5
+    return chosen.astype(np.float32)
 
 
 def fewer(asked: int, labelled: int, pseudo: int, batch: int) -> int:

@@ -122,7 +122,11 @@ class Segment:
     def batch(self, rng: np.random.Generator) -> Batch:
         """Images, and labels (B, S, S) int64."""
         samples = self._draw(rng)
-        return images_of(samples), torch.from_numpy(np.stack([_labels(sample) for sample in samples])).long()
+        return images_of(samples), self.target(samples)
+
+    def target(self, samples: Sequence[Sample]) -> Tensor:
+        """What the model should say of samples."""
+        return torch.from_numpy(np.stack([_labels(sample) for sample in samples])).long()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The chosen loss; of 'both', the sum."""

@@ -20,17 +20,19 @@ class Classifier(nn.Module):
 
     Global concatenate pooling, the maximum and the average of the deepest feature over all places, then a fully
     connected layer. Score propagation [1]_ is a linear map of the L scores, the identity at first: it learns which
-    labels speak for and against each other. The answer is the propagated scores; both are trained.
+    labels speak for and against each other. The answer is the propagated scores; both are trained. `dropout` drops
+    pooled features, in training only; at first none.
     """
 
     def __init__(self, encoder: Encoder, labels: int) -> None:
         super().__init__()
         self.encoder = encoder
+        self.dropout = nn.Dropout(0)
         self.scores = nn.Linear(2 * encoder.channels[-1], labels)
         self.propagation = nn.Linear(labels, labels, bias=False)
         nn.init.eye_(self.propagation.weight)
 
     def forward(self, image: Tensor) -> Tensor:
         deepest = self.encoder(pad_to(image, self.encoder.strides[-1]))[-1]
-        scores = self.scores(torch.cat([deepest.amax((2, 3)), deepest.mean((2, 3))], dim=1))
+        scores = self.scores(self.dropout(torch.cat([deepest.amax((2, 3)), deepest.mean((2, 3))], dim=1)))
         return torch.stack([scores, self.propagation(scores)], dim=1)
