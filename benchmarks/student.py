@@ -27,7 +27,7 @@ from napari_tlseg.data.split import Part, rank
 from napari_tlseg.data.tables import write_rows
 from napari_tlseg.journey import finish
 from napari_tlseg.learn.metrics import paired_test
-from napari_tlseg.studies.jobs import Student
+from napari_tlseg.studies.teaching import Student
 from napari_tlseg.studies.trials import make_folds
 
 NOTHING = 1e-9

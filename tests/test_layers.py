@@ -21,6 +21,7 @@ FACE = [name for name in MODULES if name.startswith("napari_tlseg.gui")]
 LIGHT = (
     "studies",
     "studies.jobs",
+    "studies.teaching",
     "studies.drift",
     "cli",
     "errors",

@@ -28,7 +28,7 @@ _HOMES = {
     "Report": "studies.jobs",
     "Score": "engine.jobs",
     "Sources": "engine.jobs",
-    "Student": "studies.jobs",
+    "Student": "studies.teaching",
     "UNet": "nets.unet",
     "crossval": "journey",
     "efficiency": "journey",

@@ -25,7 +25,8 @@ from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control
 from napari_tlseg.journey import interruptible
-from napari_tlseg.studies.jobs import Crossval, Disagree, Efficiency, LambdaPath, Report, Student
+from napari_tlseg.studies.jobs import Crossval, Disagree, Efficiency, LambdaPath, Report
+from napari_tlseg.studies.teaching import Student
 from napari_tlseg.telling import Teller, tell_json
 
 Job = TypeVar("Job", bound=AnyJob)

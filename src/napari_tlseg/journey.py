@@ -13,7 +13,8 @@ from typing import Any
 from napari_tlseg.engine.jobs import Job, Locate, Predict, Score
 from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Control, Finished
-from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath, Student
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
+from napari_tlseg.studies.teaching import Student
 
 
 def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options: Any) -> Finished:

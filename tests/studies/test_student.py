@@ -27,8 +27,8 @@ from napari_tlseg.learn.noisy import IGNORED
 from napari_tlseg.learn.samples import Sample
 from napari_tlseg.nets.checkpoint import load
 from napari_tlseg.studies import student as module
-from napari_tlseg.studies.jobs import Student
 from napari_tlseg.studies.pseudo import guess
+from napari_tlseg.studies.teaching import Student
 from tiny import FAST, disc, write_eyes
 
 Capture = pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from napari_tlseg.learn.noisy import IGNORED
 from napari_tlseg.learn.predict import Segmenter, certainty, choose
 from napari_tlseg.learn.samples import Sample, mask_samples
 from napari_tlseg.nets.checkpoint import Checkpoint, write_card
-from napari_tlseg.studies.jobs import Student
+from napari_tlseg.studies.teaching import Student
 
 
 def unlabelled_cases(job: Student) -> tuple[tuple[Case, ...], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.review.dock import ReviewDock
 from napari_tlseg.gui.session import Session
-from napari_tlseg.studies.jobs import Student
+from napari_tlseg.studies.teaching import Student
 from tiny import write_eyes
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from napari_tlseg.gui.progress import Progress
 from napari_tlseg.gui.runner import Task
 from napari_tlseg.gui.runs import RUNS, Run, free_name, job_of
 from napari_tlseg.gui.session import Session
-from napari_tlseg.studies.jobs import Student
+from napari_tlseg.studies.teaching import Student
 
 WORDS = {None: "pseudo-label", True: "accepted", False: "rejected"}
 """What the cases are called in the table."""
