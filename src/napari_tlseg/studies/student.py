@@ -25,9 +25,8 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Reason
 from napari_tlseg.learn.noisy import NoisyStudent, fewer, noisy
 from napari_tlseg.nets.checkpoint import read_provenance
-from napari_tlseg.studies.jobs import PLACES
 from napari_tlseg.studies.pseudo import Lesson, label, read_lesson, unlabelled_cases
-from napari_tlseg.studies.teaching import Student
+from napari_tlseg.studies.teaching import PLACES, Student
 
 FREE = ("out", "overwrite", "device", "rounds")
 """What may differ when it goes on another day."""
