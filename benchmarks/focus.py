@@ -28,12 +28,11 @@ from ledger import Key, Ledger, table, unsplit
 from napari_tlseg import read_dataset
 from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case
+from napari_tlseg.data.guesses import read_guesses
 from napari_tlseg.data.split import split_dataset
-from napari_tlseg.data.tables import read_doubts, read_points
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.journey import finish
-from napari_tlseg.nets.checkpoint import read_provenance
 
 RADIUS = 75.0
 """Of a disc in the photographs with clicks, which have no masks, px."""
@@ -134,14 +133,13 @@ class Seed:
         """How far off the guesses are; (y, x, radius) of each target."""
         out, dataset = self.folder / "centres.csv", read_dataset(data)
         finish(Locate(data=data, model=self.source(head), out=out, overwrite=True, device="cpu"))
-        points, doubts = read_points(out, dataset), read_doubts(out, dataset)
-        limit = read_provenance(self.source(head)).scores.get("doubt_p95") or math.inf
-        longest = {case.name: max(case.geometry.plane_shape[1:]) for case in dataset}
         names = sorted(truth)
-        errors = np.array([math.dist(points[name], truth[name][:2]) for name in names])
+        found = read_guesses(out, dataset)
+        guesses = [found[name] for name in names]
+        errors = np.array([math.dist(found[name].point, truth[name][:2]) for name in names])
         failed = errors > np.array([truth[name][2] for name in names])
-        unsure = np.array([doubts.get(name, 0) > limit * longest[name] for name in names])
-        known = [doubts[name] for name in names if name in doubts]
+        unsure = np.array([guess.unsure for guess in guesses])
+        known = [guess.doubt for guess in guesses if guess.doubt is not None]
         return {
             "cases": len(names),
             "median": round(float(np.median(errors)), 2),

@@ -80,6 +80,19 @@ class Previewed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """Where the target's centre may be in an image that nobody has clicked, after learning from so many clicks."""
+
+    clicks: int
+    case: str
+    point: tuple[float, ...]
+    """(y, x), stored pixel indices."""
+    doubt: float | None
+    """How far away the target may well be, pixels of the image."""
+    unsure: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Visited:
     """One case of the stage is through: read, predicted, or scored."""
 
@@ -98,7 +111,7 @@ class Finished:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Noted | Stepped | Evaluated | Reached | Previewed | Visited | Finished
+Event = Started | Noted | Stepped | Evaluated | Reached | Previewed | Proposed | Visited | Finished
 
 
 @dataclass(kw_only=True)
@@ -116,6 +129,10 @@ class Control:
         super().__setattr__(name, value)
         if "_bell" in self.__dict__:
             self._bell.set()
+
+    def wake(self) -> None:
+        """What the job works with has changed: let it look again."""
+        self._bell.set()
 
     def wait(self) -> None:
         """Until something is said; what was said since the last wait counts."""

@@ -11,15 +11,7 @@ from hypothesis import strategies as st
 
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.geometry import Geometry
-from napari_tlseg.data.tables import (
-    read_clicks,
-    read_doubts,
-    read_painted,
-    read_points,
-    write_clicks,
-    write_painted,
-    write_points,
-)
+from napari_tlseg.data.tables import read_clicks, read_painted, write_clicks, write_painted
 from napari_tlseg.errors import InputError
 
 SHAPE = (4, 5, 6)
@@ -85,39 +77,11 @@ def test_what_is_painted_in_a_read_only_folder_is_refused(tmp_path: Path) -> Non
     assert list(folder.iterdir()) == []
 
 
-def test_points_are_read_from_whatever_file(tmp_path: Path) -> None:
+def test_clicks_come_back(tmp_path: Path) -> None:
     cases, points = [photo(), volume(), photo("other")], {"eye": (1.25, 5.5), "ct": (3.0, 0.5, 2.0), "other": ()}
-    path = tmp_path / "deep" / "centres.csv"
-    write_points(path, {case.key: points[case.name] for case in cases})
-    assert read_points(path, cases) == points
-    assert read_points(tmp_path / "none.csv", cases) == {}
-
-
-def test_guesses_may_say_how_far_off_they_are(tmp_path: Path) -> None:
-    cases, points = (
-        [photo(), volume(), photo("other")],
-        {"eye": (1.25, 5.5), "ct": (3.0, 0.5, 2.0), "other": (1.0, 1.0)},
-    )
-    path = tmp_path / "centres.csv"
-    doubts = {"eye.png": 12.5, "other.png": None, "ct.nii.gz": 0.25}
-    write_points(path, {case.key: points[case.name] for case in cases}, doubts)
-    assert path.read_text().splitlines()[0] == "image,z,y,x,doubt"
-    assert read_points(path, cases) == points
-    assert read_doubts(path, cases) == {"eye": 12.5, "ct": 0.25}
-    assert read_doubts(tmp_path / "none.csv", cases) == {}
-    write_points(path, {"eye.png": (1.0, 2.0)}, {"eye.png": None})
-    assert path.read_text() == "image,y,x\neye.png,1.0,2.0\n", "nothing is known of any"
-
-
-def test_guesses_are_no_clicks(tmp_path: Path) -> None:
-    write_points(tmp_path / "clicks.csv", {"eye.png": (1.0, 2.0)}, {"eye.png": 3.0})
-    with pytest.raises(InputError, match=r"clicks.csv: line 1: reads 'image,y,x,doubt'; expected image,y,x or"):
-        read_clicks(tmp_path, [photo()])
-
-
-def test_clicks_are_points(tmp_path: Path) -> None:
-    write_clicks(tmp_path, {"eye.png": (1.0, 2.0)})
-    assert read_clicks(tmp_path, [photo()]) == read_points(tmp_path / "clicks.csv", [photo()]) == {"eye": (1.0, 2.0)}
+    write_clicks(tmp_path, {case.key: points[case.name] for case in cases})
+    assert read_clicks(tmp_path, cases) == points
+    assert read_clicks(tmp_path / "elsewhere", cases) == {}
 
 
 @pytest.mark.parametrize(
@@ -130,6 +94,6 @@ def test_clicks_are_points(tmp_path: Path) -> None:
     ],
 )
 def test_points_that_cannot_be_are_named(row: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "centres.csv").write_text(f"image,y,x\n{row}\n")
-    with pytest.raises(InputError, match=rf"centres.csv: {reason}"):
-        read_points(tmp_path / "centres.csv", [photo()])
+    (tmp_path / "clicks.csv").write_text(f"image,y,x\n{row}\n")
+    with pytest.raises(InputError, match=rf"clicks.csv: {reason}"):
+        read_clicks(tmp_path, [photo()])

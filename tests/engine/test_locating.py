@@ -13,8 +13,8 @@ import torch
 from napari_tlseg import journey
 from napari_tlseg.cli import main
 from napari_tlseg.data.folder import read_dataset, write_clicks
+from napari_tlseg.data.guesses import read_guesses
 from napari_tlseg.data.split import read_split
-from napari_tlseg.data.tables import read_doubts, read_points
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Started, Visited
@@ -66,7 +66,7 @@ def locate(data: Path, model: Path, out: Path, control: Control | None = None, *
 
 
 def centres(data: Path, path: Path) -> dict[str, tuple[float, ...]]:
-    return read_points(path, read_dataset(data))
+    return {name: guess.point for name, guess in read_guesses(path, read_dataset(data)).items()}
 
 
 def test_a_centre_is_in_pixels_of_its_image(eyes: Path, tmp_path: Path) -> None:
@@ -113,10 +113,11 @@ def test_a_heat_map_says_how_sure_it_is(head: str, tmp_path: Path) -> None:
     validation = said["validation"]
     assert validation["reach"] == pytest.approx(validation["error_p95"] / 64)
     *_, last = locate(eyes, source, out)
-    doubts = read_doubts(out, read_dataset(eyes))
-    assert len(doubts) == 20 and all(0 < doubt < 64 for doubt in doubts.values())
-    unsure = sum(doubt > 64 * validation["doubt_p95"] + 0.01 for doubt in doubts.values())
-    assert isinstance(last, Finished) and last.summary == {"centres": 20, "cases": 20, "unsure": unsure}
+    guesses = read_guesses(out, read_dataset(eyes)).values()
+    assert len(guesses) == 20 and all(0 < guess.doubt < 64 for guess in guesses if guess.doubt is not None)
+    unsure = [guess for guess in guesses if guess.unsure]
+    assert unsure == [guess for guess in guesses if (guess.doubt or 0) > 64 * validation["doubt_p95"]]
+    assert isinstance(last, Finished) and last.summary == {"centres": 20, "cases": 20, "unsure": len(unsure)}
     errors = [np.hypot(*np.subtract(centres(eyes, out)[case.name], case.click)) for case in read_dataset(eyes)]
     assert np.median(errors) < 5, "30 steps are enough for a bright disc"
 

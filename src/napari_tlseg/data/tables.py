@@ -19,7 +19,6 @@ from napari_tlseg.errors import InputError
 
 CLICKS = ("image", "y", "x")
 CLICKS_3D = ("image", "z", "y", "x")
-DOUBT = "doubt"
 PAINTED = ("image", "z")
 T = TypeVar("T")
 
@@ -98,51 +97,36 @@ def write_clicks(folder: Path, clicks: Mapping[str, tuple[float, ...]], left_out
 
 def read_clicks(folder: Path, cases: Iterable[Case], left_out: Iterable[Path] = ()) -> dict[str, tuple[float, ...]]:
     """Case name → click, from clicks.csv."""
-    return read_points(folder / "clicks.csv", cases, left_out, guesses=False)
+    return {case.name: point for _, case, point in point_rows(folder / "clicks.csv", cases, left_out)}
 
 
 def write_points(
-    path: Path, points: Mapping[str, tuple[float, ...]], doubts: Mapping[str, float | None] | None = None
+    path: Path,
+    points: Mapping[str, tuple[float, ...]],
+    columns: Sequence[str] = (),
+    more: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """A table like clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, or `()`.
-
-    Guesses may have a further column, how far off each may well be in pixels of the image.
-    """
+    """A table like clicks.csv: `Case.key` → (y, x) or (z, y, x) in stored pixel indices, or `()`; `more` columns."""
     header = CLICKS_3D if any(len(point) == 3 for point in points.values()) else CLICKS
-    width, known = len(header) - 1, {name: doubt for name, doubt in (doubts or {}).items() if doubt is not None}
-    rows = [[name, *[""] * (width - len(point)), *map(_shortest, point)] for name, point in points.items()]
-    if known:
-        header = (*header, DOUBT)
-        rows = [[*row, _shortest(known[row[0]]) if row[0] in known else ""] for row in rows]
-    write_rows(path, header, rows)
+    width = len(header) - 1
+    rows = [[name, *[""] * (width - len(point)), *map(shortest, point)] for name, point in points.items()]
+    write_rows(path, (*header, *columns), [[*row, *(more[row[0]] if more else ())] for row in rows])
 
 
-def read_points(
-    path: Path, cases: Iterable[Case], left_out: Iterable[Path] = (), *, guesses: bool = True
-) -> dict[str, tuple[float, ...]]:
-    """Case name → point, from what `write_points` wrote; empty where there is no file.
+def point_rows(
+    path: Path, cases: Iterable[Case], left_out: Iterable[Path] = (), *columns: Sequence[str]
+) -> Iterator[tuple[Row, Case, tuple[float, ...]]]:
+    """Each row of what `write_points` wrote, its case and its point; none where there is no file.
 
-    Without `guesses` a table with a column of doubts is refused.
+    columns: those that may follow, each a choice.
     """
-    by_key = {case.key: case for case in cases}
-    points: dict[str, tuple[float, ...]] = {}
-    for row, case in rows_with(_point_rows(path, guesses), by_key, left_out):
-        if case.name in points:
+    by_key, seen = {case.key: case for case in cases}, set[str]()
+    headers = [(*header, *more) for more in ((), *columns) for header in (CLICKS, CLICKS_3D)]
+    for row, case in rows_with(read_rows(path, *headers), by_key, left_out):
+        if case.name in seen:
             raise row.error(f"{row['image']} appears twice", "keep one target per image")
-        points[case.name] = _point(row, case)
-    return points
-
-
-def read_doubts(path: Path, cases: Iterable[Case], left_out: Iterable[Path] = ()) -> dict[str, float]:
-    """Case name → doubt in pixels of the image, of the guesses that have one."""
-    by_key = {case.key: case for case in cases}
-    rows = [row for row in _point_rows(path, guesses=True) if row.cells.get(DOUBT)]
-    return {case.name: row.number(DOUBT) for row, case in rows_with(rows, by_key, left_out)}
-
-
-def _point_rows(path: Path, guesses: bool) -> list[Row]:
-    doubted = [(*CLICKS, DOUBT), (*CLICKS_3D, DOUBT)] if guesses else []
-    return read_rows(path, CLICKS, CLICKS_3D, *doubted)
+        seen.add(case.name)
+        yield row, case, _point(row, case)
 
 
 def _point(row: Row, case: Case) -> tuple[float, ...]:
@@ -260,5 +244,6 @@ def _speaks_of(row: Row, files: Container[str]) -> bool:
     return row["image"] in files or row["image"].rpartition("#")[0] in files
 
 
-def _shortest(number: float) -> str:
+def shortest(number: float) -> str:
+    """As few digits as give the same number back."""
     return repr(float(number))

@@ -29,10 +29,10 @@ from napari_tlseg.engine.messages import (
     SetStrength,
     Stop,
     Submit,
+    Wake,
     receive,
     send,
 )
-from napari_tlseg.engine.trainings import Estimate
 from napari_tlseg.events import Event, Finished
 
 COMMAND = (sys.executable, "-P", "-X", "faulthandler", "-m", "napari_tlseg.engine.worker")
@@ -76,6 +76,10 @@ class Handle:
         if not strength >= 0:  # nor is NaN
             raise ValueError(f"the strength λ must lie between 0 and ∞, not at {strength}")
         self._ask(SetStrength(id=self.id, strength=strength))
+
+    def wake(self) -> None:
+        """What the job works with has changed: let it look again."""
+        self._ask(Wake(id=self.id))
 
     def __iter__(self) -> Iterator[Event | Failed]:
         """The events as they come; the last is Finished or Failed. Each is given once."""
@@ -246,7 +250,7 @@ class _Worker:
         self._closing = True
         self.send(Quit())
         with self._lock:
-            at_work = any(not isinstance(handle.job, Estimate) for handle in self._handles.values())
+            at_work = any(not handle.job.beside for handle in self._handles.values())
         grace = PATIENCE if at_work else 0  # it hears nothing while it imports torch
         for insist, patience in ((None, grace), (self._process.terminate, 1), (self._process.kill, 1)):
             if insist is not None:

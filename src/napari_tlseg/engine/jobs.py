@@ -42,6 +42,8 @@ class Job(ABC):
     """An image file that cannot be opened: refuse the folder, or skip the file and say so."""
     relief: ClassVar[str] = "close other programs, or add --device cpu"
     """What to do where the memory is full."""
+    beside: ClassVar[bool] = False
+    """Whether it writes nothing and gives way to every other job."""
 
     def run(self, control: Control | None = None) -> Iterator[Event]:
         """Do the job, an event at a time; to stop it, set `control.stop`, or ask for no further event."""
@@ -101,6 +103,27 @@ class Locate(Job):
         from napari_tlseg.engine.locating import locate
 
         return locate(self, control)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assist(Job):
+    """While someone clicks, learn from the clicks there are and propose the centres of the other photographs.
+
+    Until it is stopped; nothing is written. To be woken when there are more clicks.
+    """
+
+    beside: ClassVar[bool] = True
+    data: Path
+    """Dataset folder."""
+    first: int = 8
+    """Clicks before it learns for the first time."""
+    every: int = 4
+    """New or moved clicks before it learns on."""
+
+    def _work(self, control: Control) -> Iterator[Event]:
+        from napari_tlseg.engine.assisting import assist
+
+        return assist(self, control)
 
 
 @dataclass(frozen=True, kw_only=True)

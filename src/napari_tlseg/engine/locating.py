@@ -9,7 +9,7 @@ from statistics import median
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import read_image
-from napari_tlseg.data.tables import write_points
+from napari_tlseg.data.guesses import Guess, write_guesses
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.engine.running import Stopped, noted, require_free
 from napari_tlseg.engine.source import MODEL
@@ -71,14 +71,14 @@ def _places(locator: Locator, cases: tuple[Case, ...], height: float, control: C
 
 
 def _write(path: Path, dataset: Dataset, places: dict[str, Place], height: float) -> None:
-    """To a hundredth of a pixel."""
-    points, doubts = {}, {}
-    for case in dataset:
-        if (place := places.get(case.name)) is not None:
-            stored = case.geometry.point_from_planes(_plane_at(height, case), place.y, place.x)
-            points[case.key] = tuple(round(number, 2) for number in stored)
-            doubts[case.key] = None if place.doubt is None else round(place.doubt, 2)
-    write_points(path, points, doubts)
+    cases = [case for case in dataset if case.name in places]
+    write_guesses(path, {case.key: guess_of(places[case.name], case, _plane_at(height, case)) for case in cases})
+
+
+def guess_of(place: Place, case: Case, plane: int) -> Guess:
+    """A place in a plane, as the image is stored."""
+    point = case.geometry.point_from_planes(plane, place.y, place.x)
+    return Guess(point=point, doubt=place.doubt, unsure=place.unsure)
 
 
 def _refuse_clicks(job: Locate) -> None:

@@ -39,6 +39,13 @@ class SetStrength:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wake:
+    """What this job works with has changed on the disk: look again."""
+
+    id: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stop:
     """End this job after the step it is at, and keep what was learned."""
 
@@ -50,7 +57,7 @@ class Quit:
     """Stop all jobs and end. That the pipe is closed says the same."""
 
 
-Request = Ask | Submit | SetStrength | Stop | Quit
+Request = Ask | Submit | SetStrength | Wake | Stop | Quit
 
 
 @dataclass(frozen=True, kw_only=True)

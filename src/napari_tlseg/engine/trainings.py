@@ -192,6 +192,7 @@ class Finetune(Anchored):
 class Estimate(Job):
     """Take a few steps of a training on noise, to say how long all of it will last; nothing is written."""
 
+    beside: ClassVar[bool] = True
     of: Pretrain | Finetune
     """The training as it would be submitted; its own device and seed count."""
 

@@ -39,6 +39,7 @@ from napari_tlseg.engine.messages import (
     Stop,
     Submit,
     Told,
+    Wake,
     receive,
     send,
 )
@@ -95,6 +96,8 @@ class Worker:
                     control.stop = True
                 case SetStrength() if control := self._controls.get(request.id):
                     control.strength = request.strength
+                case Wake() if control := self._controls.get(request.id):
+                    control.wake()
                 case Ask():
                     self._inbox.put(request)
                 case Quit():

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 from napari_tlseg.engine.jobs import Job
 from napari_tlseg.engine.messages import Failed
 from napari_tlseg.events import Event, Finished, Started, Stepped, Visited
-from napari_tlseg.gui.runner import BESIDE, Runner, Task
+from napari_tlseg.gui.runner import Runner, Task
 
 MOMENT = 300
 """Milliseconds between two drawings in the activity dock."""
@@ -144,7 +144,7 @@ class Activity(QObject):
         self._clear()
 
     def _follow(self, task: Task) -> None:
-        if not isinstance(task.job, BESIDE):
+        if not task.job.beside:
             self._stages[task] = Stage()
             task.heard.connect(lambda event: self._hear(task, event))
             self._moment.start()

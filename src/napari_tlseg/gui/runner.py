@@ -8,17 +8,13 @@ from dataclasses import replace
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_tlseg.engine.client import Client, Handle, State
-from napari_tlseg.engine.jobs import Job
+from napari_tlseg.engine.jobs import Assist, Job
 from napari_tlseg.engine.messages import Failed, Greeting
-from napari_tlseg.engine.trainings import Estimate
 from napari_tlseg.events import Event, Finished
 from napari_tlseg.gui.notices import complain, log_file
-from napari_tlseg.studies.jobs import Scrub
 
 MOMENT = 40
 """Milliseconds between two λ that are sent to a running job: a slider that is dragged says more."""
-BESIDE = (Estimate, Scrub)
-"""Jobs that write nothing: they give way to whatever comes."""
 
 
 class Task(QObject):
@@ -41,6 +37,11 @@ class Task(QObject):
         """Called in any thread; it is heard later, in that of the window."""
         self._told.emit(event)
 
+    def wake(self) -> None:
+        """What it works with has changed: let it look again."""
+        if self.handle is not None:
+            self.handle.wake()
+
     def stop(self) -> None:
         """End it after the step it is at; what was learned is kept."""
         if self.handle is not None:
@@ -60,7 +61,7 @@ class Task(QObject):
 
 
 class Runner(QObject):
-    """The worker process of one window. Jobs run one after the other, but those BESIDE give way to whatever comes."""
+    """The worker process of one window. Jobs run one after the other, but those `beside` give way to whatever comes."""
 
     started = Signal(object)
     """Task, as it is submitted."""
@@ -94,6 +95,11 @@ class Runner(QObject):
     def alive(self) -> bool:
         return self._client.state is State.RUNNING
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing runs or waits, but what helps with clicking: that gives way and goes on later."""
+        return all(isinstance(task.job, Assist) for task in self.tasks)
+
     def start(self) -> None:
         """Start the worker, where it does not run: it takes seconds to be ready. OSError where there can be no log."""
         self._client.start()
@@ -117,7 +123,7 @@ class Runner(QObject):
         if not self.alive:
             self.start()
         for other in self.tasks:
-            if isinstance(other.job, BESIDE):
+            if other.job.beside:
                 other.stop()
         task = Task(job, self)
         task.ended.connect(lambda result: self._end(task, quietly))

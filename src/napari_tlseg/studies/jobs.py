@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, Suppress, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -229,6 +229,7 @@ class Scrub(Job):
     Of a photograph that is the mask that `predict` would write; of a volume a plane before it is cleaned.
     """
 
+    beside: ClassVar[bool] = True
     data: Path
     """Dataset folder."""
     model: Path

@@ -65,7 +65,8 @@ class Canvas:
         self._layers.pop(role, None)
 
     def clear(self) -> None:
-        for role in list(self._layers):
+        """The image last: points that outlive it crash the canvas when they are drawn (napari 0.9 on Mesa)."""
+        for role in reversed(list(self._layers)):
             self.remove(role)
 
     def _place(self, role: str) -> int:
@@ -105,7 +106,8 @@ def _update(layer: Layer, data: LayerData, before: dict[str, Any]) -> None:
     if new:
         layer.data = values
     for name, value in about.items():
-        if name != "rgb" and (name not in before or not _same(before[name], value)):
+        grown = new and name == "size"  # a point that is added gets the size of the layer's first
+        if name != "rgb" and (grown or name not in before or not _same(before[name], value)):
             setattr(layer, name, value)
     if new and kind == "image" and not layer.rgb and "contrast_limits" not in about:
         layer.reset_contrast_limits()

@@ -10,13 +10,14 @@ from napari.layers import Points
 from qtpy.QtCore import QObject, Signal
 
 from napari_tlseg.data.case import Case
+from napari_tlseg.data.guesses import Guess
 from napari_tlseg.gui.canvas.layers import LayerData, placement
 from napari_tlseg.gui.notices import guarded
 
 if TYPE_CHECKING:
     from napari_tlseg.gui.session import Session
 
-ROLE, PROPOSAL = "centre", "proposal"
+ROLE, PROPOSAL, DOUBT = "centre", "proposal", "doubt"
 GRIP = 8.0
 """Screen pixels around the centre within which a drag moves it."""
 STILL = 4.0
@@ -26,8 +27,8 @@ ZOOM = "double_click_to_zoom"
 
 
 class Centres(QObject):
-    """The click and the proposal of the case shown, as two layers of points; keys and mouse act while the first of
-    them is the active layer, so that painting and napari's own tools stay as they are.
+    """The click and the proposal of the case shown, with a ring of its doubt, each a layer of points; keys and mouse
+    act while that of the click is the active layer, so that painting and napari's own tools stay as they are.
     """
 
     picked = Signal(object, bool)
@@ -50,12 +51,15 @@ class Centres(QObject):
         layer = self._session.canvas.get(ROLE)
         return layer is not None and self._session.viewer.layers.selection.active is layer
 
-    def show(self, case: Case, click: tuple[float, ...] | None, proposal: tuple[float, ...] | None) -> None:
-        """Draw them over the image of the case."""
+    def show(self, case: Case, click: tuple[float, ...] | None, proposal: Guess | None) -> None:
+        """Draw them over the image of the case; the radius of the ring is the doubt."""
         canvas = self._session.canvas
         guess = None if click is not None else proposal
-        if guess or canvas.get(PROPOSAL) is not None:
-            canvas.put(PROPOSAL, _points(case, guess, "proposed centre", "magenta", "cross"))
+        point, ring = (guess.point, 2 * (guess.doubt or 0)) if guess else (None, 0)
+        if point or canvas.get(PROPOSAL) is not None:
+            canvas.put(PROPOSAL, _points(case, point, "proposed centre", "magenta", "cross"))
+        if ring or canvas.get(DOUBT) is not None:
+            canvas.put(DOUBT, _points(case, point if ring else None, "doubt of the proposal", "magenta", "disc", ring))
         layer = canvas.put(ROLE, _points(case, click, "target centre", "cyan", "disc"))
         if layer is not self._armed:
             self._arm(layer)
@@ -73,7 +77,7 @@ class Centres(QObject):
 
     def hide(self) -> None:
         """Take the layers away."""
-        for role in (ROLE, PROPOSAL):
+        for role in (ROLE, PROPOSAL, DOUBT):
             self._session.canvas.remove(role)
         self._armed = None
 
@@ -164,15 +168,22 @@ def _distance(start: Any, end: Any) -> float:
     return float(np.abs(np.subtract(end, start)).max())
 
 
-def _points(case: Case, point: tuple[float, ...] | None, name: str, colour: str, symbol: str) -> LayerData:
-    """A layer with one point or none, over the image of the case; a volume's shows in the plane it lies in."""
+def _points(
+    case: Case, point: tuple[float, ...] | None, name: str, colour: str, symbol: str, size: float = 0
+) -> LayerData:
+    """A layer with one point or none, over the image of the case; a volume's shows in the plane it lies in.
+
+    size: its diameter in pixels; by default what is well seen.
+    """
     ndim = len(case.geometry.shape)
     data = np.array([case.geometry.point_to_planes(point)[-ndim:]], float) if point else np.empty((0, ndim))
+    usual = max(case.geometry.plane_shape[1:]) / 40
     look = {
-        "size": max(case.geometry.plane_shape[1:]) / 40,
+        "size": size or usual,
         "symbol": symbol,
         "face_color": "transparent" if symbol == "disc" else colour,
         "border_color": colour,
-        "border_width": 0.15,
+        "border_width": 0.15 * usual,
+        "border_width_is_relative": False,
     }
     return data, {"name": name, **placement(case.geometry), **look}, "points"

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_tlseg.data.case import Case
-from napari_tlseg.data.tables import read_points
-from napari_tlseg.engine.jobs import Locate
-from napari_tlseg.engine.messages import Failed
-from napari_tlseg.events import Finished
+from napari_tlseg.data.guesses import Guess
 from napari_tlseg.gui.click.centres import Centres
 from napari_tlseg.gui.click.clicks import Point
 from napari_tlseg.gui.click.opening import ask_project
+from napari_tlseg.gui.click.proposals import Proposals
 from napari_tlseg.gui.notices import guarded
-from napari_tlseg.gui.runs import SOURCES, sources_of
 
 if TYPE_CHECKING:
     from napari_tlseg.gui.session import Session
@@ -36,9 +32,7 @@ class Clicking(QObject):
         self.session = session
         self.advance = True
         """Whether a click goes on to the next case that nobody looked at."""
-        self.localizer: Path | None = None
-        """What proposals can be had from."""
-        self._proposals: dict[str, Point] = {}
+        self.proposals = Proposals(session)
         self._docks: set[object] = set()
         self._ours = False
         """The case that comes was asked for here: clicks count again when it is there."""
@@ -57,21 +51,21 @@ class Clicking(QObject):
         session = self.session
         session.opened.connect(guarded(self._open))
         session.case_shown.connect(guarded(self._show))
-        session.runs_changed.connect(guarded(self._look_for_localizer))
         session.project_wanted.connect(guarded(partial(ask_project, session)))
         session.images.failed.connect(guarded(self._pass_over))
         session.painter.ended.connect(guarded(self._end_painting))
         self.centres.picked.connect(guarded(self._pick))
         self.centres.disturbed.connect(guarded(self._draw))
         self.centres.turned.connect(self.changed)
+        self.proposals.changed.connect(guarded(self._draw))
 
     @property
-    def proposal(self) -> Point | None:
+    def proposal(self) -> Guess | None:
         """Of the case shown, while it has no click."""
         case, clicks = self.session.case, self.session.clicks
         if case is None or clicks is None or clicks[case] is not None:
             return None
-        return self._proposals.get(case.name)
+        return self.proposals.guess(case)
 
     def appear(self, dock: object) -> None:
         """A dock came into sight."""
@@ -80,11 +74,13 @@ class Clicking(QObject):
             self._ours = True  # the one that is being read
         if self.session.painter.case is None:
             self.again()
+        self.proposals.assistant.appear(True)
 
     def vanish(self, dock: object) -> None:
         self._docks.discard(dock)
         if not self._docks:
             self.centres.hide()
+            self.proposals.assistant.appear(False)
 
     def again(self) -> None:
         """Let clicks count on the case shown, and end painting; what the user deleted of it comes back."""
@@ -122,15 +118,8 @@ class Clicking(QObject):
 
     def accept(self) -> None:
         """Take the proposed centre as the click."""
-        if (point := self.proposal) is not None:
-            self._set(point)
-
-    def propose(self) -> None:
-        """Let the localizer guess the centres of all cases."""
-        dataset, model = self.session.dataset, self.localizer
-        if dataset is not None and model is not None:
-            job = Locate(data=dataset.folder, model=model, out=_proposals_of(dataset.folder), overwrite=True)
-            self.session.runner.submit(job, ended=guarded(self._take_proposals))
+        if (guess := self.proposal) is not None:
+            self._set(guess.point)
 
     def show(self, case: Case) -> None:
         """Go to a case that was chosen."""
@@ -179,9 +168,7 @@ class Clicking(QObject):
             self.show(case)
 
     def _open(self) -> None:
-        self._proposals, self._ours, self._skips = {}, bool(self._docks), True
-        self._look_for_localizer()
-        self._read_proposals()
+        self._ours, self._skips = bool(self._docks), True
 
     def _show(self, case: Case) -> None:
         self._draw()
@@ -199,23 +186,6 @@ class Clicking(QObject):
     def _end_painting(self) -> None:
         if self._docks:
             self.centres.activate()
-
-    def _look_for_localizer(self) -> None:
-        folder = self.session.folder
-        self.localizer = next(iter(sources_of(folder)), None) if folder is not None else None
-        self.changed.emit()
-
-    def _take_proposals(self, result: Finished | Failed) -> None:
-        if isinstance(result, Finished):
-            self._read_proposals()
-            self._draw()
-
-    @guarded
-    def _read_proposals(self) -> None:
-        dataset = self.session.dataset
-        if dataset is not None:
-            found = read_points(_proposals_of(dataset.folder), dataset.cases, dataset.left_out)
-            self._proposals = {name: point for name, point in found.items() if point}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +213,3 @@ ACTIONS = (
     Action(text="Redo", key="Control-Shift-Z", act=Clicking.redo, tip="Click again what was taken back"),
     Action(text="Accept proposal", key="Enter", act=Clicking.accept, tip="Take the proposed centre as the click"),
 )
-
-
-def _proposals_of(folder: Path) -> Path:
-    return folder / SOURCES / "centres.csv"

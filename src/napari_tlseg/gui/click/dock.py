@@ -23,8 +23,10 @@ from qtpy.QtWidgets import (
 from superqt import QElidingLabel
 
 from napari_tlseg.data.case import Case
+from napari_tlseg.data.guesses import Guess
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.gui.click.clicking import ACTIONS, Clicking
+from napari_tlseg.gui.click.help_box import HelpBox
 from napari_tlseg.gui.click.opening import open_folder, use_layers
 from napari_tlseg.gui.notices import guarded
 from napari_tlseg.gui.progress import Progress
@@ -37,9 +39,12 @@ if TYPE_CHECKING:
 
 CLICKED, NO_TARGET, OPEN, UNREADABLE = "●", "∅", "○", "✕"
 """Before a case's name: clicked, looked at without a target, to be clicked, not to be read."""
-MASK = "▣"
-"""Behind it: it has a mask."""
-SIGNS = f"{CLICKED} clicked   {NO_TARGET} no target visible   {OPEN} to be clicked   {MASK} has a mask"
+MASK, UNSURE = "▣", "?"
+"""Behind it: it has a mask, the proposed centre is unsure."""
+SIGNS = (
+    f"{CLICKED} clicked   {NO_TARGET} no target visible   {OPEN} to be clicked   "
+    f"{MASK} has a mask   {UNSURE} the proposed centre is unsure"
+)
 BEGIN = "Open images to begin: a folder of photographs or CTs, or what is open in napari already."
 GUIDE = "Click the centre of the target: one per image."
 DONE = "All images are looked at. A click moves the centre."
@@ -67,6 +72,7 @@ class ClickDock(QWidget):
         self._propose = QPushButton("Propose centres")
         self._progress = Progress()
         self._advance = QCheckBox("After a click, go on to the next unclicked case", checked=True)
+        self._help = HelpBox(self.clicking.proposals.assistant)
         self._lay_out()
         self._connect()
         self._fill()
@@ -83,7 +89,7 @@ class ClickDock(QWidget):
         layout.addLayout(row)
         layout.addWidget(self._list, 1)
         layout.addLayout(self._grid())
-        for widget in (self._progress, self._advance, Fold("Keys", QLabel(_help(), wordWrap=True))):
+        for widget in (self._progress, self._advance, self._help, Fold("Keys", QLabel(_help(), wordWrap=True))):
             layout.addWidget(widget)
         self._title.setElideMode(Qt.TextElideMode.ElideMiddle)
         self._bar.setMaximumHeight(self.fontMetrics().height() // 2)
@@ -122,7 +128,7 @@ class ClickDock(QWidget):
         self._list.itemClicked.connect(guarded(self._choose))
         self._advance.toggled.connect(partial(setattr, clicking, "advance"))
         self._again.clicked.connect(guarded(lambda _=False: clicking.again()))
-        self._propose.clicked.connect(guarded(lambda _=False: clicking.propose()))
+        self._propose.clicked.connect(guarded(lambda _=False: clicking.proposals.ask()))
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -187,7 +193,9 @@ class ClickDock(QWidget):
         sign = OPEN if point is None else CLICKED if point else NO_TARGET
         if case.name in self.session.images.unreadable:
             sign = UNREADABLE
-        return f"{sign} {case.name}{f'  {MASK}' if case.mask else ''}"
+        guess = self.clicking.proposals.guess(case)
+        unsure = UNSURE if sign == OPEN and guess is not None and guess.unsure else ""
+        return "  ".join(filter(None, (f"{sign} {case.name}", MASK if case.mask else "", unsure)))
 
     def _tell(self, _: object = None) -> None:
         """Which case is shown, what a click would do now, and what else can be done."""
@@ -209,8 +217,8 @@ class ClickDock(QWidget):
             return f"The mask of {painted.name} is being painted."
         if not self.clicking.centres.active:
             return "Clicks on the image do not count now."
-        if self.clicking.proposal:
-            return f"{GUIDE} Enter accepts the proposed centre."
+        if (guess := self.clicking.proposal) is not None:
+            return _proposed(guess)
         dataset, clicks = self.session.dataset, self.session.clicks
         return DONE if dataset is not None and clicks is not None and len(clicks) == len(dataset) else GUIDE
 
@@ -220,12 +228,26 @@ class ClickDock(QWidget):
         undo.setEnabled(clicks is not None and clicks.can_undo)
         redo.setEnabled(clicks is not None and clicks.can_redo)
         accept.setEnabled(clicking.proposal is not None)
-        self._propose.setEnabled(clicking.localizer is not None and self._progress.task is None)
+        localizer = clicking.proposals.localizer
+        self._propose.setEnabled(localizer is not None and self._progress.task is None)
         self._propose.setToolTip(
             "Let the localizer that was trained on your clicks guess the centres of the others"
-            if clicking.localizer is not None
+            if localizer is not None
             else "First let the network learn from your clicks: Train, then Pretrain"
         )
+
+
+def _proposed(guess: Guess) -> str:
+    """What a proposed centre is worth.
+
+    >>> _proposed(Guess(point=(10.0, 20.0), doubt=140.2, unsure=True))
+    'Unsure: look here first. The target may lie 140 px from the proposed centre: click it, or accept by Enter.'
+    """
+    if guess.unsure:
+        far = f"{guess.doubt:.0f} px from" if guess.doubt is not None else "away from"
+        return f"Unsure: look here first. The target may lie {far} the proposed centre: click it, or accept by Enter."
+    within = f", give or take {guess.doubt:.0f} px" if guess.doubt is not None else ""
+    return f"{GUIDE} Enter accepts the proposed centre{within}."
 
 
 def _help() -> str:

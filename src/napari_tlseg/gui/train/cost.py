@@ -60,7 +60,7 @@ class Cost(QLabel):
             self._pause.start()
 
     def _ask(self) -> None:
-        if self._runner.tasks or self._runner.greeting is None:
+        if not self._runner.free or self._runner.greeting is None:
             return
         self._owed = False
         try:
