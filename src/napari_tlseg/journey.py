@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 from napari_tlseg.engine.jobs import Job, Locate, Predict, Score
 from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Control, Finished
+from napari_tlseg.options import Origin
 from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
 from napari_tlseg.studies.teaching import Student
 
@@ -24,7 +25,7 @@ def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options
 
 def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **options: Any) -> Finished:
     """Train on few masks, anchored to `source`; `options` are the fields of `Finetune`, `strength` is λ."""
-    given = source if source in ("none", "imagenet") else Path(source)
+    given = source if source in get_args(Origin) else Path(source)
     focus = options.pop("focus", "none")
     options["focus"] = focus if focus == "none" else Path(focus)
     return finish(Finetune(data=Path(data), out=Path(out), source=given, **options))  # type: ignore[arg-type]
@@ -48,7 +49,7 @@ def efficiency(data: Path | str, out: Path | str, sources: Iterable[Path | str],
 def student(data: Path | str, unlabelled: Path | str, out: Path | str, **options: Any) -> Finished:
     """Learn from images without masks too, by noisy student; `options` are the fields of `Student`."""
     for name in options.keys() & {"source", "teacher"}:
-        options[name] = options[name] if options[name] in (None, "none", "imagenet") else Path(options[name])
+        options[name] = options[name] if options[name] in (None, *get_args(Origin)) else Path(options[name])
     return finish(Student(data=Path(data), unlabelled=Path(unlabelled), out=Path(out), **options))
 
 

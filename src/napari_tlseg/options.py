@@ -13,10 +13,20 @@ Format = Literal["auto", "png", "tiff", "nifti"]
 Loss = Literal["dice", "cross-entropy", "both"]
 Norm = Literal["target", "source"]
 """Whose batch-norm statistics the encoder uses."""
+Origin = Literal["none", "imagenet", "medicalnet"]
+"""Where the weights of an encoder come from, where that is no file."""
 Precision = Literal["auto", "float32", "bfloat16"]
 Solver = Literal["stable", "paper"]
 Unreadable = Literal["refuse", "skip"]
 """What to do about an image file that cannot be opened."""
+
+INFLATED, MED3D = "-3d", "-med3d"
+"""How the names of encoders end that see volumes: a 2-D one inflated, or one of Med3D."""
+
+
+def is_volumetric(encoder: str) -> bool:
+    """Whether the encoder of that name sees volumes and not planes."""
+    return encoder.endswith((INFLATED, MED3D))
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,13 @@ def test_encoder_and_decoder_hold_every_parameter(unet: UNet) -> None:
 
 def test_padding_repeats_the_border_and_is_cropped_again(unet: UNet) -> None:
     image = torch.rand(1, 1, 30, 41)
-    padded = pad_to(image, 16)
+    padded = pad_to(image, (16, 16))
     assert padded.shape == (1, 1, 32, 48)
     assert torch.equal(padded[..., :30, :41], image)
     assert torch.equal(padded[..., 31, :41], image[..., -1, :])
     with torch.no_grad():
         assert torch.equal(unet(image), unet(padded)[..., :30, :41])
-    assert pad_to(padded, 16) is padded
+    assert pad_to(padded, (16, 16)) is padded
 
 
 def test_channels_last_is_the_same_network(unet: UNet) -> None:

@@ -89,8 +89,8 @@ class Change:
     stretch: bool = False
 
     def image(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(C, Y, X) in [0, 1] to the same; what comes in from outside is zero, and black stays black."""
-        moved = np.stack([self._warp(channel, cv2.INTER_LINEAR) for channel in image])
+        """(C, ..., Y, X) in [0, 1] to the same; what comes in from outside is zero, and black stays black."""
+        moved = self._warp(image, cv2.INTER_LINEAR)
         if self.grey and len(moved) == 3:
             moved = np.broadcast_to(np.tensordot(LUMINANCE, moved, 1), moved.shape)
         if self.stretch:
@@ -103,7 +103,7 @@ class Change:
         return changed.clip(0, 1)
 
     def labels(self, labels: Labels) -> Labels:
-        """(Y, X) classes; what comes in from outside is background."""
+        """(..., Y, X) classes; what comes in from outside is background."""
         return self._warp(labels, cv2.INTER_NEAREST)
 
     def point(self, y: float, x: float) -> tuple[float, float]:
@@ -111,9 +111,10 @@ class Change:
         new_x, new_y = self.matrix @ (x, y, 1.0)
         return float(new_y), float(new_x)
 
-    def _warp(self, plane: NDArray[T], interpolation: int) -> NDArray[T]:
-        moved: NDArray[T] = cv2.warpAffine(plane, self.matrix, plane.shape[::-1], flags=interpolation)
-        return moved
+    def _warp(self, planes: NDArray[T], interpolation: int) -> NDArray[T]:
+        y, x = planes.shape[-2:]
+        moved = [cv2.warpAffine(plane, self.matrix, (x, y), flags=interpolation) for plane in planes.reshape(-1, y, x)]
+        return np.stack(moved).reshape(planes.shape)
 
 
 def _stretched(channel: NDArray[np.float32]) -> NDArray[np.float32]:

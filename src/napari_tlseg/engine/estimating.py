@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import median
@@ -30,7 +30,7 @@ from napari_tlseg.options import Norm
 
 LOOKS_EVERY = Schedule.evaluate_every
 CHUNK = 8
-"""Planes that a look puts through the network at once."""
+"""Planes or patches that a look puts through the network at once."""
 TIMED, ENOUGH = 3, 2.0
 """So many steps are timed, fewer where they take more than so many seconds; one before them warms up."""
 
@@ -42,6 +42,7 @@ class _Trial:
     parts: Mapping[str, int]
     """How many cases are in each."""
     size: int
+    batch: int
     model: Pretrained
     objective: Objective
     optimizer: torch.optim.Optimizer
@@ -79,7 +80,7 @@ def _estimate(job: Pretrain | Finetune, control: Control) -> Iterator[Event]:
         "seconds_per_step": step,
         "size": trial.size,
         "encoder": trial.encoder,
-        "batch": job.batch,
+        "batch": trial.batch,
         **trial.parts,
     }
     yield Finished(reason="done", out=None, summary=summary)
@@ -92,6 +93,7 @@ def _trial_pretrain(job: Pretrain) -> _Trial:
     return _Trial(
         parts=_count(pool),
         size=pool.size,
+        batch=job.per_step(pool.patch is not None),
         model=setting.model,
         objective=pretraining.make_objective(job, pool, noise),
         optimizer=setting.optimizer,
@@ -106,6 +108,7 @@ def _trial_finetune(job: Finetune) -> _Trial:
     return _Trial(
         parts=_count(setting.material.parts),
         size=setting.material.size,
+        batch=job.per_step(setting.material.patch is not None),
         model=setting.model,
         objective=finetuning.make_objective(job, setting, _noise(setting.material, "mask", setting.material.channels)),
         optimizer=setting.optimizer,
@@ -121,28 +124,32 @@ def _count(parts: Parts | Pool) -> dict[str, int]:
 
 
 def _noise(material: Material, annotation: Annotation, channels: int, task: int = 0) -> Samples:
-    """One training sample, and as many validation samples as there are planes to look at: all the same noise."""
+    """One training sample, and as many validation samples as there are planes or patches: all the same noise."""
     size, classes = material.size, len(material.dataset.classes)
+    shape = material.patch.shape if material.patch else (size, size)
     rng = np.random.default_rng(material.seed)
     sample = Sample(
         case="noise",
-        image=rng.random((channels, size, size), np.float32).astype(np.float16),
+        image=rng.random((channels, *shape), np.float32).astype(np.float16),
         frame=Letterbox((size, size), size),
-        labels=rng.integers(0, classes, (size, size), np.uint8) if annotation == "mask" else None,
+        labels=rng.integers(0, classes, shape, np.uint8) if annotation == "mask" else None,
         point=(size / 2, size / 2) if annotation == "click" else None,
         tags=tuple(rng.integers(0, 2, len(material.dataset.labels)).tolist()) if annotation == "label" else None,
         task=task,
     )
-    planes = (case.name for case in material.parts.validation for _ in _planes(case, annotation))
+    names = (case.name for case in material.parts.validation for _ in _looks(case, material, annotation))
     return Samples(
         training=[sample],
-        validation=[replace(sample, case=name) for name in planes],
+        validation=[replace(sample, case=name) for name in names],
         held_out=[],
         fingerprints={},
     )
 
 
-def _planes(case: Case, annotation: Annotation) -> Sequence[int]:
+def _looks(case: Case, material: Material, annotation: Annotation) -> Iterable[object]:
+    """One for each of its samples."""
+    if material.patch:
+        return material.patch.tiles((case.geometry.plane_shape[0], material.size, material.size))
     return case.planes if annotation == "mask" else (0,)
 
 

@@ -37,6 +37,8 @@ def explain(job: Explain, control: Control) -> Iterator[Event]:
         )
     if checkpoint.provenance.focus is not None:
         raise InputError("looks at crops, which cannot be explained yet", checkpoint.path, "give a run on whole images")
+    if checkpoint.provenance.patch is not None:
+        raise InputError("sees volumes, which cannot be explained yet", checkpoint.path, "give a run on planes")
     model, device = load_model(checkpoint), pick_device(job.device)
     settle(model, device)
     image, plane = _square(job, checkpoint)

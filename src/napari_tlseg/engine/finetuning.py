@@ -15,6 +15,7 @@ from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.engine.focusing import focus_on, focused, keep_localizer
+from napari_tlseg.engine.patching import patch_for
 from napari_tlseg.engine.predicting import load_run
 from napari_tlseg.engine.running import Material, Outcome, Samples, follow, gather, noted, read_samples
 from napari_tlseg.engine.scoring import score_run, summarize_validation
@@ -27,12 +28,12 @@ from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.metrics import Score, summarize
 from napari_tlseg.learn.objectives import Objective, Segment, pick_loss
-from napari_tlseg.learn.predict import Segmenter
+from napari_tlseg.learn.predict import Segmenter, make_segmenter
 from napari_tlseg.learn.transfer import take
 from napari_tlseg.nets.checkpoint import Checkpoint, Provenance, load_encoder, save
 from napari_tlseg.nets.encoders import Encoder
 from napari_tlseg.nets.unet import UNet
-from napari_tlseg.options import Norm
+from napari_tlseg.options import INFLATED, Norm
 
 
 def finetune(job: Finetune, control: Control) -> Iterator[Event]:
@@ -86,7 +87,7 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
     """
     device = pick_device(job.device)
     source = Source.find(job.source, job.encoder or (start.provenance.encoder if start else None))
-    material = focus_on(job, _gather(job, source, start))
+    material = _see(job, source, _gather(job, source, start))
     torch.manual_seed(job.seed)
     encoder = _encoder(source, start, material.channels)
     sha256 = source.sha256(encoder)
@@ -114,6 +115,7 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
             classes=material.dataset.classes,
             recipe=material.recipe.name,
             size=material.size,
+            patch=material.patch,
             solver=job.solver,
             transfer=job.transfer,
             norm=norm,
@@ -139,10 +141,22 @@ def _gather(job: Anchored, source: Source, start: Checkpoint | None) -> Material
     return replace(material, notes=(*material.notes, note))
 
 
+def _see(job: Anchored, source: Source, material: Material) -> Material:
+    """The material as the encoder is to see it: whole planes, crops of them, or patches of volumes."""
+    patch, notes = patch_for(source.encoder_name, [material])
+    if patch is None:
+        return focus_on(job, material)
+    if job.focus != "none":
+        reason = f"--focus looks at crops of planes, and encoder {source.encoder_name} sees volumes"
+        raise InputError(reason, remedy="leave one of them out")
+    return replace(material, patch=patch, notes=(*material.notes, *notes))
+
+
 def _require_fit(start: Checkpoint, source: Source, material: Material) -> None:
     """InputError where the earlier model is none for this source and these images; one target may have any name."""
     held, classes = start.provenance, material.dataset.classes
     encoder = source.checkpoint.provenance.encoder if source.checkpoint else source.encoder_name
+    encoder += INFLATED if held.encoder == encoder + INFLATED else ""
     named_alike = held.classes == classes or len(held.classes) == len(classes) == 2
     if held.encoder != encoder:
         raise _unfit(start, f"holds encoder {held.encoder}, this run has {encoder}")
@@ -179,11 +193,16 @@ def _take_decoder(model: UNet, source: Source) -> None:
     decoder, prefix = model.decoder.blocks, "decoder.blocks."
     tensors = source.checkpoint.tensors if source.checkpoint else {}
     own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    if own.keys() != decoder.state_dict().keys():
+    if _shapes(own) != _shapes(decoder.state_dict()):
         where = source.checkpoint.path if source.checkpoint else None
-        remedy = "pretrain it with --head unet, or on masks"
-        raise InputError("--anchor all takes a decoder too, the source holds none", where, remedy)
+        remedy = "pretrain it with --head unet, or on masks; or leave --anchor at encoder"
+        reason = "none of this shape" if own else "none"
+        raise InputError(f"--anchor all takes a decoder too, the source holds {reason}", where, remedy)
     decoder.load_state_dict(own)
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _anchor(job: Anchored, strength: float, model: UNet, taken: frozenset[str]) -> Anchor:
@@ -307,7 +326,7 @@ def conclude(
 
 def segmenter_of(setting: Setting) -> Segmenter:
     """The model as it is now, with all that it takes to segment an image."""
-    plain = Segmenter(setting.model, setting.provenance, precision=setting.precision)
+    plain = make_segmenter(setting.model, setting.provenance, precision=setting.precision)
     return focused(plain, setting.material.focusing)
 
 
@@ -319,7 +338,8 @@ def make_objective(job: Anchored, setting: Setting, samples: Samples, augment: A
     augment, loss = augment or setting.material.recipe.augment, pick_loss(job.loss, classes)
     if (focusing := setting.material.focusing) is not None:
         augment = focusing.focus.augment(augment)
-    objective = Segment(samples.training, samples.validation, augment, job.batch, classes, loss)
+    batch = job.per_step(setting.material.patch is not None)
+    objective = Segment(samples.training, samples.validation, augment, batch, classes, loss)
     if setting.start is None:  # whose decoder knows them
         setting.model.expect(objective.shares)
     return objective

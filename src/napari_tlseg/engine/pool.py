@@ -12,16 +12,18 @@ from napari_tlseg.data.case import Case
 from napari_tlseg.data.labels import read_ontology
 from napari_tlseg.data.recipes import PLAIN, Recipe
 from napari_tlseg.data.split import Annotation
+from napari_tlseg.engine.patching import patch_for
 from napari_tlseg.engine.running import Material, Samples, gather, read_samples
 from napari_tlseg.engine.trainings import Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
 from napari_tlseg.learn.samples import Sample
+from napari_tlseg.learn.volumes import Patch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """What a pretraining works with: of each dataset its material, all of one recipe and size."""
+    """What a pretraining works with: of each dataset its material, all of one recipe, size and patch."""
 
     materials: tuple[Material, ...]
     annotation: Annotation
@@ -38,6 +40,10 @@ class Pool:
     @property
     def size(self) -> int:
         return self.materials[0].size
+
+    @property
+    def patch(self) -> Patch | None:
+        return self.materials[0].patch
 
     @property
     def tasks(self) -> dict[str, tuple[str, ...]]:
@@ -85,12 +91,13 @@ def gather_pool(job: Pretrain, annotation: Annotation) -> Pool:
         materials = [replace(material, size=size) for material in materials]
         shared = (f"All share recipe {recipe.name} ({recipe.says}) and images of {size} pixels.",)
     channels, repeated = _channels(materials)
+    patch, seen = patch_for(job.encoder, materials)
     return Pool(
-        materials=tuple(materials),
+        materials=tuple(replace(material, patch=patch) for material in materials),
         annotation=annotation,
         names=_names(job.data),
         channels=channels,
-        notes=(*(note for material in materials for note in material.notes), *shared, *repeated),
+        notes=(*(note for material in materials for note in material.notes), *shared, *repeated, *seen),
     )
 
 

@@ -18,7 +18,7 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Reason, Started, Visited
 from napari_tlseg.learn.device import pick_device, pick_precision, settle
 from napari_tlseg.learn.postprocess import Postprocess
-from napari_tlseg.learn.predict import Found, Segmenter
+from napari_tlseg.learn.predict import Found, Segmenter, make_segmenter
 from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model, read_card, write_card
 from napari_tlseg.nets.unet import UNet
 from napari_tlseg.options import Format, Unreadable
@@ -120,7 +120,7 @@ def load_segmenter(job: Job, checkpoint: Checkpoint, clean: Postprocess | None =
     model = load_model(checkpoint)
     assert isinstance(model, UNet)
     settle(model, device)
-    segmenter = Segmenter(model, checkpoint.provenance, clean or Postprocess(), pick_precision(job.precision, device))
+    segmenter = make_segmenter(model, checkpoint.provenance, clean, pick_precision(job.precision, device))
     return focused(segmenter, focusing_of(checkpoint, job.device, job.precision))
 
 

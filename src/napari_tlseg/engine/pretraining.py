@@ -122,7 +122,7 @@ def _optimizer(job: Pretrain, model: Pretrained) -> torch.optim.Optimizer:
 
 def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Localize | Classify | Segment | Hydra:
     """What is to be learned from the samples; a batch is shared out evenly among the datasets, rounded up."""
-    augment, batch = pool.recipe.augment, math.ceil(job.batch / len(read))
+    augment, batch = pool.recipe.augment, math.ceil(job.per_step(pool.patch is not None) / len(read))
     if job.task == "localize":
         return Localize(read[0].training, read[0].validation, augment, batch)
     if job.task == "classify":
@@ -138,7 +138,7 @@ def make_objective(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Locali
 
 def _classify(job: Pretrain, pool: Pool, read: Sequence[Samples], augment: Augment) -> Classify:
     parts = read[0].training, read[0].validation
-    return Classify(*parts, augment, job.batch, pool.labels, pool.exclusive, job.gamma)
+    return Classify(*parts, augment, job.per_step(volumes=False), pool.labels, pool.exclusive, job.gamma)
 
 
 def _noisy(job: Pretrain, setting: Setting, read: Sequence[Samples], lesson: Tagged) -> NoisyStudent:
@@ -146,7 +146,8 @@ def _noisy(job: Pretrain, setting: Setting, read: Sequence[Samples], lesson: Tag
     assert isinstance(setting.model, Classifier)
     setting.model.dropout.p = DROPOUT
     noise = noisy(setting.pool.recipe)
-    batch = fewer(job.batch, len(read[0].training), len(lesson.samples), job.batch)
+    step = job.per_step(volumes=False)
+    batch = fewer(step, len(read[0].training), len(lesson.samples), step)
     return NoisyStudent(_classify(job, setting.pool, read, noise), lesson.samples, noise, batch)
 
 
@@ -174,6 +175,7 @@ def _provenance(job: Pretrain, pool: Pool, read: Sequence[Samples]) -> Provenanc
         classes=pool.labels if job.task == "classify" else _classes(pool),
         recipe=pool.recipe.name,
         size=pool.size,
+        patch=pool.patch,
         init=job.init if isinstance(job.init, str) else job.init.name,
         seen=tuple(sorted(frozenset().union(*(samples.seen for samples in read)))),
         trained_on=", ".join(pool.names),

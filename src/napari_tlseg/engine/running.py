@@ -21,6 +21,7 @@ from napari_tlseg.events import Control, Evaluated, Event, Finished, Noted, Reas
 from napari_tlseg.learn.focus import Focus
 from napari_tlseg.learn.locator import Locator
 from napari_tlseg.learn.samples import Sample, click_samples, label_samples, mask_samples
+from napari_tlseg.learn.volumes import Patch, volume_of
 
 FULL = "the computer's memory is full"
 
@@ -67,6 +68,8 @@ class Material:
     notes: tuple[str, ...]
     focusing: Focusing | None = None
     """Where crops are looked at, and not the whole image."""
+    patch: Patch | None = None
+    """Where volumes are looked at, and not planes: what of them at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -165,6 +168,9 @@ def _samples_of(case: Case, material: Material, annotation: Annotation) -> list[
         return label_samples(case, material.recipe, material.size)
     read_roi(case)  # only needed once there are masks to clean, but a bad file is to be found now
     recipe, size, classes, focusing = material.recipe, material.size, len(material.dataset.classes), material.focusing
+    if material.patch is not None:
+        volume = volume_of(case, recipe, size, classes, material.patch)
+        return [volume] if case in material.parts.training else volume.tiles()
     if focusing is None:
         return mask_samples(case, recipe, size, classes)
     if case in material.parts.training:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from napari_tlseg.errors import InputError
 from napari_tlseg.nets.checkpoint import Checkpoint, digest, is_ours, load, load_encoder
 from napari_tlseg.nets.encoders import Encoder, make_encoder
+from napari_tlseg.options import Origin
 
 MODEL = "model.safetensors"
 """In a run folder."""
@@ -16,16 +16,16 @@ MODEL = "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Nothing, ImageNet's weights from the hub, a file of ours, or a file of foreign weights."""
+    """Nothing, weights from the hub, a file of ours, or a file of foreign weights."""
 
     name: str
-    """`none`, `imagenet`, the name of the file, or of the run folder."""
+    """`none`, `imagenet`, `medicalnet`, the name of the file, or of the run folder."""
     encoder_name: str
     checkpoint: Checkpoint | None = None
     weights: Path | None = None
 
     @classmethod
-    def find(cls, given: Literal["none", "imagenet"] | Path, encoder: str | None) -> Source:
+    def find(cls, given: Origin | Path, encoder: str | None) -> Source:
         """Read what `--source` and `--encoder` name; a run folder stands for its model."""
         if isinstance(given, str):
             return cls(name=given, encoder_name=encoder or "unet")

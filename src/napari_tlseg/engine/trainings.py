@@ -17,7 +17,7 @@ from napari_tlseg.data.split import Annotation, Parts, Split, assign, choose, re
 from napari_tlseg.engine.jobs import Job, OptionalInt, require
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
-from napari_tlseg.options import Head, Loss, Norm, Solver, Transfer
+from napari_tlseg.options import Head, Loss, Norm, Origin, Solver, Transfer, is_volumetric
 
 Task = Literal["localize", "segment", "classify"]
 
@@ -40,8 +40,8 @@ class Training(Job):
     """Share of the patients kept for the final look."""
     steps: int = 300
     """Training steps."""
-    batch: int = 8
-    """Images per step."""
+    batch: OptionalInt = None
+    """Images per step; by default 8, or 2 patches where the encoder sees volumes."""
     learning_rate: float = 1e-3
     """At its highest, after the warm-up."""
     patience: int = 0
@@ -54,7 +54,7 @@ class Training(Job):
 
     def __post_init__(self) -> None:
         require(self.steps >= 1, "--steps", self.steps, "at least 1")
-        require(self.batch >= 1, "--batch", self.batch, "at least 1")
+        require(self.batch is None or self.batch >= 1, "--batch", self.batch, "at least 1")
         require(self.size is None or 32 <= self.size <= 2048, "--size", self.size, "between 32 and 2048")
         require(self.labels is None or self.labels >= 1, "--labels", self.labels, "at least 1")
         require(0 <= self.held_out < 1, "--held-out", self.held_out, "a share from 0 to below 1")
@@ -62,6 +62,10 @@ class Training(Job):
         require(self.patience >= 0, "--patience", self.patience, "0 or more")
         if self.recipe != "auto":
             find_recipe(self.recipe)
+
+    def per_step(self, volumes: bool) -> int:
+        """Images, or patches of volumes, in a step."""
+        return self.batch or (2 if volumes else 8)
 
     def parts(self, dataset: Dataset, annotation: Annotation) -> Parts:
         """The annotated cases it works with, by part; writes nothing."""
@@ -81,9 +85,11 @@ class Pretrain(Training):
     """Of localize: regression (one point; Hu et al.), heatmap (finds it more exactly, and says how sure it is), or unet
     (a heat map from a whole U-Net, whose decoder is then pretrained too)."""
     encoder: str = "unet"
-    """unet (Hu et al., sized for a CPU), maknet, or any of segmentation-models-pytorch, such as densenet121."""
-    init: Literal["none", "imagenet"] | Path = "none"
-    """What the encoder starts from: nothing, ImageNet weights from the hub, or a file of them (.pth, .safetensors)."""
+    """unet (Hu et al., sized for a CPU), maknet, or any of segmentation-models-pytorch, such as densenet121. Of
+    volumes with masks: one of these with -3d behind it (inflated), or resnet10-med3d, resnet18-med3d (Med3D)."""
+    init: Origin | Path = "none"
+    """What the encoder starts from: nothing, weights from the hub, of ImageNet or (of Med3D) MedicalNet, or a file of
+    such weights (.pth, .safetensors)."""
     gamma: float = 2.0
     """Of classify: the focal loss counts a label that is known with probability p by (1 − p)^gamma."""
     teacher: Annotated[Path | None, arg(metavar="SOURCE", help_behavior_hint="")] = None
@@ -96,12 +102,15 @@ class Pretrain(Training):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task == "localize":  # its batch-norm has one value per image
-            require(self.batch >= 2, "--batch", self.batch, "at least 2")
+            require(self.batch is None or self.batch >= 2, "--batch", self.batch, "at least 2")
         if not self.data:
             raise InputError("no dataset was given", remedy="name a dataset folder")
         if len(self.data) > 1 and self.task != "segment":
             what = "clicks" if self.task == "localize" else "labels"
             raise InputError(f"{what} are learned from one dataset at a time", remedy="give one, or --task segment")
+        if self.task != "segment" and is_volumetric(self.encoder):
+            remedy = "add --task segment, or choose another --encoder"
+            raise InputError(f"encoder {self.encoder} sees volumes, and learns from masks", remedy=remedy)
         require(0 <= self.gamma < math.inf, "--gamma", self.gamma, "0 or more")
         if (self.teacher is None) != (self.unlabelled is None):
             raise InputError("a teacher and images to label belong together", remedy="give --teacher and --unlabelled")
@@ -121,14 +130,16 @@ class Anchored(Training):
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
     """Dataset folder: images/, with masks/ beside it."""
-    source: Literal["none", "imagenet"] | Path = "none"
-    """A pretrained encoder: a file made by pretrain or finetune, a file of ImageNet weights, or none."""
+    source: Origin | Path = "none"
+    """A pretrained encoder: a file made by pretrain or finetune, a file of ImageNet weights (of MedicalNet, for an
+    encoder of Med3D), one of these by name from the hub, or none."""
     solver: Solver = "stable"
     """stable (proximal step in Adam's metric) or paper (gradient of the penalty, as published)."""
     norm: Norm = "target"
     """Whose statistics batch-norm uses in the encoder while it learns: those of the new images, or the source's."""
     encoder: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
-    """By default the source's, without a source unet; or maknet, densenet121 … of segmentation-models-pytorch."""
+    """By default the source's, without a source unet; or maknet, densenet121 … of segmentation-models-pytorch. Of
+    volumes that of a 2-D source with -3d behind it (inflated), or resnet10-med3d, resnet18-med3d (Med3D)."""
     transfer: Annotated[str, arg(metavar="full|mean-var|lowest:K")] = "full"
     """What of the source is taken: full (all of it), mean-var (drawn with its mean and variance, for λ = 0),
     lowest:K (its K lowest convolution layers; the others are drawn anew, and λ does not hold them)."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_tlseg.errors import InputError
 from napari_tlseg.options import Precision
@@ -26,9 +26,19 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""The memory format that convolutions are fastest with, by the axes of their kernels and of the images."""
+
+
 def settle(model: nn.Module, device: torch.device) -> None:
-    """Move a model to a device, in the memory format that convolutions are fastest with."""
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Move a model to a device, in the memory format that its convolutions are fastest with."""
+    axes = max(parameter.ndim for parameter in model.parameters())
+    model.to(device, memory_format=LAYOUT.get(axes))  # type: ignore[call-overload]
+
+
+def move(images: Tensor, device: torch.device) -> Tensor:
+    """Images (B, C, Y, X) or volumes (B, C, Z, Y, X) to a device, in that format."""
+    return images.to(device, memory_format=LAYOUT[images.ndim])
 
 
 def pick_precision(name: Precision, device: torch.device) -> torch.dtype:

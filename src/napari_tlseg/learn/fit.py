@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from napari_tlseg.events import Control, Evaluated, Event, Noted, Stepped
 from napari_tlseg.learn.anchor import Anchor
-from napari_tlseg.learn.device import autocast
+from napari_tlseg.learn.device import autocast, move
 from napari_tlseg.learn.objectives import Objective
 from napari_tlseg.learn.samples import Sample
 from napari_tlseg.options import Norm
@@ -78,7 +78,7 @@ def fit(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule.rate(step)
             images, target = objective.batch(rng)
-            batch = (images.to(device, memory_format=torch.channels_last), target.to(device))
+            batch = (move(images, device), target.to(device))
             with autocast(device, precision):
                 loss = objective.loss(model, batch)
             optimizer.zero_grad(set_to_none=True)

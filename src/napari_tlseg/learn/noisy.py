@@ -22,10 +22,8 @@ from napari_tlseg.data.recipes import Recipe
 from napari_tlseg.events import Control
 from napari_tlseg.learn.classify import Floats, keep_likeliest
 from napari_tlseg.learn.objectives import Batch, Draw, Objective, images_of
-from napari_tlseg.learn.samples import Sample
+from napari_tlseg.learn.samples import IGNORED, Sample
 
-IGNORED = 255
-"""In the labels of a pseudo-labelled sample: nothing is learned of this pixel."""
 TOP = 15
 """Labels of an image that a teacher is asked for at most."""
 DROPOUT = 0.5
@@ -85,12 +83,7 @@ class NoisyStudent:
 
     def _cost(self, said: Tensor, target: Tensor) -> Tensor:
         """Over the pixels that are not ignored; 0 where there are none."""
-        known = target != IGNORED
-        if known.all():
-            return self._labelled.cost(said, target)
-        if not known.any():
-            return said.sum() * 0
-        return self._labelled.cost(said.movedim(1, -1)[known].T[None, :, None], target[known][None, None])
+        return self._labelled.cost(said, target) if (target != IGNORED).any() else said.sum() * 0
 
 
 def pseudo_tags(found: Floats, exclusive: Sequence[Sequence[int]]) -> Floats:

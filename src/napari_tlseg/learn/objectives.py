@@ -16,15 +16,19 @@ from torch.nn import functional as F
 
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.events import Control
-from napari_tlseg.learn.samples import Sample
+from napari_tlseg.learn.samples import IGNORED, Sample
 from napari_tlseg.nets.heads import AnyLocalizer
 from napari_tlseg.nets.unet import probabilities
 from napari_tlseg.options import Loss
 
 LOOK, FEWEST = 64, 4
 """Planes of the validation cases that a look during training is at: so many in all, but at least so many of a case."""
+PLANES_IN_A_PATCH = 4
+"""A patch of a volume counts as so many planes."""
+TOGETHER = 8
+"""Planes that pass the network at once in a look."""
 Batch = tuple[Tensor, Tensor]
-"""Images (B, C, S, S) float32 in [0, 1], and what the model should say of them."""
+"""Images (B, C, S, S) or patches (B, C, D, P, P) float32 in [0, 1], and what the model should say of them."""
 
 
 class Objective(Protocol):
@@ -120,7 +124,7 @@ class Segment:
         self._weights = class_weights(self.shares)
 
     def batch(self, rng: np.random.Generator) -> Batch:
-        """Images, and labels (B, S, S) int64."""
+        """Images, and labels (B, S, S) int64; patches of volumes, and theirs (B, D, P, P)."""
         samples = self._draw(rng)
         return images_of(samples), self.target(samples)
 
@@ -151,13 +155,18 @@ class Segment:
 
 
 def spread(samples: Sequence[Sample]) -> list[Sample]:
-    """Evenly spaced planes of each case, so that a look takes about as long for volumes as for photographs.
+    """Evenly spaced planes or patches of each case, so that a look takes about as long for volumes as for photographs.
 
     Every 25 steps all planes of three CTs would take much longer than the training.
     """
     cases = [list(planes) for _, planes in groupby(samples, key=lambda sample: sample.case)]
-    share = max(FEWEST, LOOK // max(1, len(cases)))
+    share = max(FEWEST, LOOK // max(1, len(cases))) // (PLANES_IN_A_PATCH if in_patches(samples) else 1)
     return [plane for planes in cases for plane in planes[:: math.ceil(len(planes) / share)]]
+
+
+def in_patches(samples: Sequence[Sample]) -> bool:
+    """Whether they are of volumes: (C, D, P, P) each, and not (C, S, S)."""
+    return bool(samples) and samples[0].image.ndim == 4
 
 
 def pick_loss(name: Loss | Literal["auto"], classes: int) -> Loss:
@@ -171,24 +180,26 @@ def log_dice(logits: Tensor, labels: Tensor) -> Tensor:
     """−log soft Dice over the batch, averaged over foreground classes.
 
     −log((2 Σ p·g + 1) / (Σ p + Σ g + 1)), p the probabilities, g the mask (Hu et al.).
-    logits: (B, K, Y, X) float32, labels: (B, Y, X) int64.
+    logits: (B, K, ...) float32, labels: (B, ...) int64; where they are `IGNORED` nothing counts.
     """
-    found = probabilities(logits)[:, 1:]
-    truth = F.one_hot(labels, found.shape[1] + 1).movedim(-1, 1)[:, 1:].to(found.dtype)
-    overlap, total = (found * truth).sum((0, 2, 3)), (found + truth).sum((0, 2, 3))
+    known = (labels != IGNORED).unsqueeze(1)
+    found = probabilities(logits)[:, 1:] * known
+    truth = F.one_hot(labels * known[:, 0], found.shape[1] + 1).movedim(-1, 1)[:, 1:].to(found.dtype)
+    rest = (0, *range(2, found.ndim))
+    overlap, total = (found * truth).sum(rest), (found + truth).sum(rest)
     return -torch.log((2 * overlap + 1) / (total + 1)).mean()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Cross-entropy weighted by class, sigmoid for one logit and softmax for more (Sagie et al.)."""
     if logits.shape[1] == 1:
-        logits = F.pad(logits, (0, 0, 0, 0, 1, 0))  # sigmoid(a) = softmax(0, a)
-    return F.cross_entropy(logits, labels, weights.to(logits.device))
+        logits = torch.cat([torch.zeros_like(logits), logits], dim=1)  # sigmoid(a) = softmax(0, a)
+    return F.cross_entropy(logits, labels, weights.to(logits.device), ignore_index=IGNORED)
 
 
 def class_shares(masks: Iterable[NDArray[np.uint8]], classes: int) -> Tensor:
     """(classes,) float32: the share of the pixels that each class has."""
-    counts = sum((np.bincount(mask.ravel(), minlength=classes) for mask in masks), start=np.zeros(classes))
+    counts = sum((np.bincount(mask.ravel(), minlength=classes)[:classes] for mask in masks), start=np.zeros(classes))
     return torch.tensor(counts / max(counts.sum(), 1), dtype=torch.float32)
 
 
@@ -226,15 +237,16 @@ def outputs(
     model: nn.Module, samples: Sequence[Sample], control: Control | None
 ) -> Iterator[tuple[Sequence[Sample], Tensor]]:
     device = next(model.parameters()).device
-    for start in range(0, len(samples), 8):
+    together = TOGETHER // PLANES_IN_A_PATCH if in_patches(samples) else TOGETHER
+    for start in range(0, len(samples), together):
         if control is not None and control.stop:
             return
-        chunk = samples[start : start + 8]
+        chunk = samples[start : start + together]
         yield chunk, model(images_of(chunk).to(device)).float()
 
 
 def images_of(samples: Sequence[Sample]) -> Tensor:
-    """(B, C, S, S) float32."""
+    """(B, C, S, S) or (B, C, D, P, P) float32."""
     return torch.from_numpy(np.stack([sample.image for sample in samples]).astype(np.float32))
 
 
@@ -246,7 +258,7 @@ def _labels(sample: Sample) -> NDArray[np.uint8]:
 def _picture(sample: Sample) -> NDArray[np.uint8]:
     """The labels without the padding of the square."""
     labels = _labels(sample.middle())
-    return labels if sample.kept else labels[sample.frame.window]
+    return labels if sample.kept else labels[..., *sample.frame.window]
 
 
 def _fraction(sample: Sample) -> tuple[float, float]:
@@ -258,7 +270,7 @@ def _fraction(sample: Sample) -> tuple[float, float]:
 
 def _overlap(truth: NDArray[np.uint8], found: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """(2, classes - 1): twice the pixels in both, and the pixels in each added."""
-    pairs = np.bincount((truth.astype(np.int64) * classes + found).ravel(), minlength=classes**2).reshape(
-        classes, classes
-    )
+    known = truth != IGNORED
+    pairs = np.bincount(truth[known].astype(np.int64) * classes + found[known], minlength=classes**2)
+    pairs = pairs.reshape(classes, classes)
     return np.stack([2 * np.diag(pairs), pairs.sum(0) + pairs.sum(1)])[:, 1:]

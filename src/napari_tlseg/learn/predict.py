@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import torch
@@ -14,12 +15,15 @@ from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.events import Control
-from napari_tlseg.learn.device import autocast
+from napari_tlseg.learn.device import autocast, move
 from napari_tlseg.learn.postprocess import Postprocess
+from napari_tlseg.learn.volumes import Patch
 from napari_tlseg.nets.checkpoint import Provenance
 from napari_tlseg.nets.unet import UNet, probabilities
 
 BATCH = 8
+OVERLAP = 0.25
+"""Of neighbouring patches of a volume, as a share of their sides; where they overlap the middle of each counts more."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +65,28 @@ class Segmenter:
 
     def chances(self, image: Image) -> Iterator[NDArray[np.float32]]:
         """What is `telling` of each plane, (classes or 1, Y, X) on the native grid; a batch of planes at a time."""
-        recipe, size = find_recipe(self.provenance.recipe), self.provenance.size
+        recipe, size, count = find_recipe(self.provenance.recipe), self.provenance.size, image.geometry.plane_shape[0]
         frame = Letterbox(image.geometry.plane_shape[1:], size)
         self.model.eval()
-        squares: list[NDArray[np.float32]] = []
-        count = image.geometry.plane_shape[0]
-        for plane, square in enumerate(recipe.squares(image, range(count), size)):
-            squares.append(square)
-            if len(squares) == BATCH or plane == count - 1:
-                yield from (frame.native(telling(found)) for found in self.forward(squares))
-                squares.clear()
+        squares = recipe.squares(image, range(count), size)
+        while together := list(islice(squares, self.together(count))):
+            yield from (frame.native(telling(found)) for found in self.forward(together))
+
+    def together(self, count: int) -> int:
+        """How many of the planes of a volume pass the network at once."""
+        return BATCH
+
+    def around(self, plane: int, count: int) -> range:
+        """The planes that the classes of one depend on."""
+        return range(plane, plane + 1)
 
     def looking_at(self, image: Image, plane: int, click: tuple[int, float, float] | None) -> Callable[[], Labels]:
         """Prepare a plane once; each call gives the classes (Y, X) that the model sees there, as it is by then."""
-        size = self.provenance.size
+        size, planes = self.provenance.size, self.around(plane, image.geometry.plane_shape[0])
         frame = Letterbox(image.geometry.plane_shape[1:], size)
-        squares = list(find_recipe(self.provenance.recipe).squares(image, [plane], size))
+        squares = list(find_recipe(self.provenance.recipe).squares(image, planes, size))
         self.model.eval()
-        return lambda: choose(frame.native(telling(self.forward(squares)[0])))
+        return lambda: choose(frame.native(telling(self.forward(squares)[plane - planes.start])))
 
     def finish(self, planes: list[Labels], case: Case) -> Labels:
         """The cleaned labels (N, Y, X) of a case; its region of interest is respected."""
@@ -90,12 +98,58 @@ class Segmenter:
         )
 
     def forward(self, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """(B, classes, size, size) probabilities."""
+        """(B, classes, size, size) probabilities, of planes that follow each other."""
         device = next(self.model.parameters()).device
-        batch = torch.from_numpy(np.stack(squares)).to(device, memory_format=torch.channels_last)
+        batch = move(torch.from_numpy(np.stack(squares)), device)
         with torch.inference_mode(), autocast(device, self.precision):
             logits = self.model(batch)
         return probabilities(logits).cpu().numpy()
+
+
+class VolumeSegmenter(Segmenter):
+    """One whose network sees a patch of a volume at a time: by a sliding window, the planes as they were scanned."""
+
+    def together(self, count: int) -> int:
+        """All of them."""
+        return count
+
+    def around(self, plane: int, count: int) -> range:
+        """As many as a patch has."""
+        depth = self._patch.depth
+        first = max(0, min(plane - depth // 2, count - depth))
+        return range(first, min(first + depth, count))
+
+    def forward(self, squares: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(B, classes, size, size) probabilities, of planes that follow each other."""
+        from monai.inferers import sliding_window_inference  # takes seconds to import
+
+        device = next(self.model.parameters()).device
+        volume = torch.from_numpy(np.stack(squares, axis=1))[None]
+        with torch.inference_mode(), autocast(device, self.precision):
+            chances: torch.Tensor = sliding_window_inference(
+                volume,
+                roi_size=self._patch.shape,
+                sw_batch_size=1,
+                predictor=lambda patch: probabilities(self.model(move(patch, device))),
+                overlap=OVERLAP,
+                mode="gaussian",
+                sw_device=device,
+                device="cpu",
+            )
+        return chances[0].movedim(1, 0).numpy()
+
+    @property
+    def _patch(self) -> Patch:
+        assert self.provenance.patch is not None
+        return Patch(*self.provenance.patch)
+
+
+def make_segmenter(
+    model: UNet, provenance: Provenance, clean: Postprocess | None = None, precision: torch.dtype = torch.float32
+) -> Segmenter:
+    """One for the network: of planes, or of volumes."""
+    kind = VolumeSegmenter if provenance.patch else Segmenter
+    return kind(model, provenance, clean or Postprocess(), precision)
 
 
 def telling(chances: NDArray[np.float32]) -> NDArray[np.float32]:

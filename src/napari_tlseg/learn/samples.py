@@ -16,6 +16,8 @@ from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import Recipe
 
 DRAWS = 50
+IGNORED = 255
+"""Among labels: of this pixel nobody knows, it is in no loss and no score."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

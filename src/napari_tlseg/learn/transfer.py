@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from napari_tlseg.errors import InputError
-from napari_tlseg.nets.encoders import PROBE, Encoder, blank_encoder
+from napari_tlseg.nets.encoders import Encoder, blank_encoder
 from napari_tlseg.options import Transfer
+
+CONVOLUTIONS = nn.Conv2d, nn.Conv3d
 
 
 def take(encoder: Encoder, transfer: Transfer) -> frozenset[str]:
@@ -53,7 +55,7 @@ def lowest_layers(encoder: Encoder, count: int) -> frozenset[str]:
     Measured, as the order of names is not everywhere that of the layers. InputError where there are not so many.
     """
     met = list(_met(encoder))
-    convolutions = [place for place, name in enumerate(met) if isinstance(encoder.get_submodule(name), nn.Conv2d)]
+    convolutions = [place for place, name in enumerate(met) if isinstance(encoder.get_submodule(name), CONVOLUTIONS)]
     if count > len(convolutions):
         reason = f"--transfer lowest:{count} cannot be: encoder {encoder.name} has {len(convolutions)} convolutions"
         raise InputError(reason, remedy=f"take 1 to {len(convolutions)} of them")
@@ -72,7 +74,7 @@ def _met(encoder: Encoder) -> Iterator[str]:
     training = [(module, module.training) for module in encoder.modules()]
     try:
         with torch.no_grad():
-            encoder.eval()(torch.zeros(1, encoder.in_channels, PROBE, PROBE))
+            encoder.eval()(encoder.probe())
     finally:
         for hook in hooks:
             hook.remove()

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from napari_tlseg.data.files import atomic_path, write_text
 from napari_tlseg.errors import InputError
 from napari_tlseg.nets.classifier import Classifier
-from napari_tlseg.nets.encoders import Encoder, blank_encoder
+from napari_tlseg.nets.encoders import Encoder, blank_encoder, inflated
 from napari_tlseg.nets.heads import AnyLocalizer, make_localizer
 from napari_tlseg.nets.hydranet import HydraNet
 from napari_tlseg.nets.unet import UNet
-from napari_tlseg.options import Head, Norm
+from napari_tlseg.options import INFLATED, Head, Norm
 
 REMEDY = "give a model or source written by napari-tlseg"
 
@@ -54,6 +54,8 @@ class Provenance:
     recipe: str
     size: int
     """Side of the square image it was trained on, pixels."""
+    patch: tuple[int, int] | None = None
+    """Of a model that sees volumes: how many planes, and which side of them, it sees at a time (`learn.volumes`)."""
     head: Head = "regression"
     """Of a localizer."""
     focus: Mapping[str, float] | None = None
@@ -96,6 +98,7 @@ class Provenance:
         try:
             known["strength"] = float(known["strength"])
             known["classes"], known["seen"] = tuple(known["classes"]), tuple(known["seen"])
+            known["patch"] = tuple(known["patch"]) if known.get("patch") else None
             known["tasks"] = {name: tuple(classes) for name, classes in known.get("tasks", {}).items()}
             provenance = cls(**known)
         except (AttributeError, KeyError, TypeError) as error:
@@ -187,14 +190,15 @@ def load(path: Path) -> Checkpoint:
 
 
 def load_encoder(source: Path | Checkpoint, *, encoder: str | None = None, in_channels: int | None = None) -> Encoder:
-    """The encoder of a source, bit for bit.
+    """The encoder of a source, bit for bit; inflated where the user asks for that (`resnet34-3d` of a resnet34).
 
     `encoder` and `in_channels` say what the user asked for: InputError where the source holds another. An encoder
     whose body takes three channels serves grey images too: they are repeated, as with ImageNet weights.
     """
     checkpoint = load(source) if isinstance(source, Path) else source
     held, mean = checkpoint.provenance, checkpoint.tensors.get("encoder.mean")
-    if encoder is not None and encoder != held.encoder:
+    deep = encoder == f"{held.encoder}{INFLATED}"
+    if encoder is not None and encoder != held.encoder and not deep:
         raise InputError(
             f"source holds encoder {held.encoder}, you asked for {encoder}",
             checkpoint.path,
@@ -209,7 +213,7 @@ def load_encoder(source: Path | Checkpoint, *, encoder: str | None = None, in_ch
         )
     made = blank_encoder(held.encoder, channels, body_channels)
     _fill(made, checkpoint, "encoder.")
-    return made
+    return inflated(made) if deep else made
 
 
 def load_model(source: Path | Checkpoint) -> UNet | HydraNet | Classifier | AnyLocalizer:

@@ -33,6 +33,6 @@ class Classifier(nn.Module):
         nn.init.eye_(self.propagation.weight)
 
     def forward(self, image: Tensor) -> Tensor:
-        deepest = self.encoder(pad_to(image, self.encoder.strides[-1]))[-1]
+        deepest = self.encoder(pad_to(image, self.encoder.scales[-1]))[-1]
         scores = self.scores(self.dropout(torch.cat([deepest.amax((2, 3)), deepest.mean((2, 3))], dim=1)))
         return torch.stack([scores, self.propagation(scores)], dim=1)

@@ -1,10 +1,10 @@
-"""One way to make any encoder: the plain U-Net arm of Hu et al., MAKNet, all of segmentation-models-pytorch."""
+"""One way to make any encoder: the plain U-Net arm of Hu et al., MAKNet, all of segmentation-models-pytorch; of volumes
+those of Med3D, and every 2-D one inflated.
+"""
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, cast
@@ -13,18 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from napari_tlseg.errors import InputError
+from napari_tlseg.nets.inflate import inflate
+from napari_tlseg.nets.layers import double_conv
 from napari_tlseg.nets.maknet import MAKNetBody
+from napari_tlseg.nets.weights import fill
+from napari_tlseg.options import INFLATED, MED3D, Origin, is_volumetric
 
-Weights = Literal["none", "imagenet"] | Path
+Weights = Origin | Path
 
 PLAIN, MAKNET = "unet", "maknet"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PROBE = 64  # side of the image that an encoder is measured with, pixels
-CLASSIFIER = re.compile(r"(classifier|fc|_fc|head)\.")
+PROBE = 64
+"""Side of the image that an encoder is measured with, pixels."""
+DEPTHS = (10, 18, 34, 50)
+"""Of the ResNets of Med3D."""
 
 
 class Encoder(nn.Module):
-    """Image (B, C, Y, X) in [0, 1] to features, finest first; the image itself is not among them.
+    """Image (B, C, Y, X) or volume (B, C, Z, Y, X) in [0, 1] to features, finest first; the image is not among them.
 
     The body sees (image − mean) / std. A body with ImageNet weights wants three channels: a grey image is repeated
     over them, here by the broadcast against a `mean` of three. Channels and strides are measured, not declared: VGG
@@ -40,15 +46,20 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.in_channels = name, in_channels
+        self.axes = 3 if is_volumetric(name) else 2
+        """That it sees: (Y, X), or (Z, Y, X)."""
         self.body = body
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, *[1] * self.axes))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, *[1] * self.axes))
         _drop_unused(self)
         features = _probe(self)
         self.channels: tuple[int, ...] = tuple(feature.shape[1] for feature in features)
         """Of each feature."""
-        self.strides: tuple[int, ...] = tuple(PROBE // feature.shape[-1] for feature in features)
-        """Image pixels per feature pixel."""
+        probe = self.probe().shape[2:]
+        self.scales = tuple(tuple(p // f for p, f in zip(probe, found.shape[2:], strict=True)) for found in features)
+        """Of each feature: image pixels per feature pixel along each axis."""
+        self.strides: tuple[int, ...] = tuple(scale[-1] for scale in self.scales)
+        """The same within a plane."""
         self.stages: tuple[int, ...] = _stages(self)
         """Of each parameter: the first feature, counted from 0, that it leads to."""
 
@@ -57,6 +68,13 @@ class Encoder(nn.Module):
             raise ValueError(f"the encoder takes {self.in_channels} channels, the image has {image.shape[1]}")
         scaled = (image - self.mean) / self.std
         return [feature for feature in self.body(scaled) if feature is not scaled and feature.shape[1]]
+
+    def probe(self) -> Tensor:
+        """A black image or volume to measure with, no larger than it takes: volumes cost most."""
+        shape = (
+            (PROBE, PROBE) if self.axes == 2 else (2, PROBE, PROBE) if self.name.endswith(INFLATED) else (32, 32, 32)
+        )
+        return torch.zeros(1, self.in_channels, *shape)
 
 
 class PlainBody(nn.Module):
@@ -71,12 +89,13 @@ class PlainBody(nn.Module):
         super().__init__()
         inputs = (in_channels, *widths[:-1])
         self.levels = nn.ModuleList(double_conv(*pair) for pair in zip(inputs, widths, strict=True))
+        self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = [self.levels[0](x)]
         for level in self.levels[1:]:
-            features.append(level(nn.functional.max_pool2d(features[-1], 2)))
+            features.append(level(self.pool(features[-1])))
         return [*features[:-1], self.dropout(features[-1])]
 
 
@@ -84,30 +103,28 @@ OURS: dict[str, Callable[[int], nn.Module]] = {PLAIN: PlainBody, MAKNET: MAKNetB
 """Bodies by the encoder's name, made for so many channels."""
 
 
-def double_conv(inputs: int, outputs: int) -> nn.Sequential:
-    """Two of (3×3 convolution, batch-norm, ReLU)."""
-    layers: list[nn.Module] = []
-    for width in (inputs, outputs):
-        convolution = nn.Conv2d(width, outputs, 3, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
-
-
 def make_encoder(name: str = PLAIN, in_channels: int = 1, weights: Weights = "none") -> Encoder:
-    """An encoder by name, from scratch or with ImageNet weights: from the hub, or from a `.pth` or `.safetensors` file.
+    """An encoder by name, from scratch or with pretrained weights of the hub, or of a `.pth` or `.safetensors` file.
 
+    `resnet34-3d` is resnet34 inflated, weights and all; `resnet18-med3d` is of Med3D, with the weights of MedicalNet.
     Raises InputError for a name nobody knows, for weights that do not fit or cannot be had, and for pretrained
-    weights with other than 1 (repeated) or 3 channels.
+    weights with other than 1 (repeated) or 3 channels, of MedicalNet other than 1.
     """
     if weights == "none":
         return blank_encoder(name, in_channels, body_channels=in_channels)
+    if name.endswith(INFLATED):
+        return inflated(make_encoder(name.removesuffix(INFLATED), in_channels, weights))
+    if name.endswith(MED3D):
+        return _of_medicalnet(name, in_channels, weights)
+    if weights == "medicalnet":
+        raise InputError(f"there are no MedicalNet weights for encoder {name!r}", remedy=f"ask for resnet18{MED3D}")
     if in_channels not in (1, 3):
         raise InputError(
             f"ImageNet weights take images of 1 or 3 channels, not {in_channels}", remedy="start without them (none)"
         )
     if isinstance(weights, Path):
         body = _make_body(name, 3)
-        _load(body, name, weights)
+        fill(body, name, weights)
         return Encoder(name, body, in_channels, IMAGENET_MEAN, IMAGENET_STD)
     body, mean, std = _from_hub(name)
     return Encoder(name, body, in_channels, mean, std)
@@ -115,21 +132,51 @@ def make_encoder(name: str = PLAIN, in_channels: int = 1, weights: Weights = "no
 
 def blank_encoder(name: str, in_channels: int, body_channels: int) -> Encoder:
     """An encoder from scratch; `body_channels` is 3 where it is about to receive weights that began on ImageNet."""
+    if name.endswith(INFLATED):
+        return inflated(blank_encoder(name.removesuffix(INFLATED), in_channels, body_channels))
     body = _make_body(name, body_channels)
     return Encoder(name, body, in_channels, (0.5,) * body_channels, (0.25,) * body_channels)
 
 
+def inflated(flat: Encoder) -> Encoder:
+    """An encoder of volumes that computes of each plane what the 2-D one does, and keeps the number of planes.
+
+    Tried on noise; InputError where it has layers that cannot be made so.
+    """
+    refusal = InputError(
+        f"encoder {flat.name!r} has layers that see planes only", remedy=f"choose another, such as resnet34{INFLATED}"
+    )
+    mean, std = (tuple(values.flatten().tolist()) for values in (flat.mean, flat.std))
+    try:
+        deep = Encoder(f"{flat.name}{INFLATED}", inflate(flat.body), flat.in_channels, mean, std)
+    except InputError as error:
+        raise refusal from error
+    noise = torch.Generator().manual_seed(0)
+    planes = torch.rand(2, flat.in_channels, PROBE, PROBE, generator=noise)
+    with torch.no_grad():
+        pairs = zip(_features(flat, planes), _features(deep, planes.movedim(0, 1)[None]), strict=True)
+        if all(torch.allclose(found[0].movedim(1, 0), wanted, 1e-3, 1e-4) for wanted, found in pairs):
+            return deep
+    raise refusal
+
+
 def encoder_names() -> list[str]:
-    """Names that `make_encoder` knows, without the hundreds of `tu-*` (timm) ones."""
+    """Names that `make_encoder` knows, without the hundreds of `tu-*` (timm) ones and most of the inflated."""
     from segmentation_models_pytorch import encoders
 
-    return [PLAIN, MAKNET, *(name for name in encoders.get_encoder_names() if not name.startswith("timm-"))]
+    flat = [PLAIN, MAKNET, *(name for name in encoders.get_encoder_names() if not name.startswith("timm-"))]
+    deep = [f"{name}{INFLATED}" for name in (PLAIN, "resnet18", "resnet34", "resnet50")]
+    return [*flat, *deep, *(f"resnet{depth}{MED3D}" for depth in DEPTHS)]
 
 
 def _make_body(name: str, channels: int) -> nn.Module:
     _check_name(name)
     if name in OURS:
         return OURS[name](channels)
+    if name.endswith(MED3D):
+        from napari_tlseg.nets.med3d import Med3DBody  # MONAI takes seconds to import
+
+        return Med3DBody(_depth(name), channels)
     from segmentation_models_pytorch import encoders
 
     try:
@@ -153,11 +200,20 @@ def _check_name(name: str) -> None:
     raise InputError(f"no encoder is called {name!r}", remedy=remedy)
 
 
+def _depth(name: str) -> int:
+    """Of a ResNet of Med3D."""
+    return int(name.removesuffix(MED3D).removeprefix("resnet"))
+
+
 def _probe(encoder: Encoder) -> list[Tensor]:
-    """Features of a black image, in evaluation mode: batch statistics and the random numbers stay as they are."""
+    return _features(encoder, encoder.probe())
+
+
+def _features(encoder: Encoder, image: Tensor) -> list[Tensor]:
+    """In evaluation mode: batch statistics and the random numbers stay as they are."""
     training = encoder.training
     try:
-        features: list[Tensor] = encoder.eval()(torch.zeros(1, encoder.in_channels, PROBE, PROBE))
+        features: list[Tensor] = encoder.eval()(image)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise _unfit(encoder.name) from error
     encoder.train(training)
@@ -220,58 +276,21 @@ def _has_imagenet(name: str) -> bool:
     return "imagenet" in encoders[name]["pretrained_settings"]
 
 
-def _load(body: nn.Module, name: str, path: Path) -> None:
-    """Copy the weights of a file with torchvision's key names into the body; only classifier keys may be left over."""
-    wanted = body.state_dict().keys()
-    state = {_rename(key, wanted): tensor for key, tensor in read_tensors(path).items()}
-    state = {key: tensor for key, tensor in state.items() if key in wanted or not CLASSIFIER.match(key)}
-    remedy = f"give ImageNet weights of {name}"
-    try:
-        missing, unexpected = nn.Module.load_state_dict(body, state, strict=False)
-    except RuntimeError as error:
-        raise InputError(f"its tensors have other shapes than those of encoder {name!r}", path, remedy) from error
-    if missing or unexpected:
-        kinds = ("missing", missing), ("unexpected", unexpected)
-        wrong = [f"{len(keys)} tensors {kind} ({_some(keys)})" for kind, keys in kinds if keys]
-        raise InputError(f"does not hold encoder {name!r}: {', '.join(wrong)}", path, remedy)
+def _of_medicalnet(name: str, in_channels: int, weights: Literal["imagenet", "medicalnet"] | Path) -> Encoder:
+    """With the weights of a file or of the hub; they learned from grey volumes about as scaled as ours are."""
+    if weights == "imagenet":
+        raise InputError(f"there are no ImageNet weights for encoder {name!r}", remedy="give medicalnet, or none")
+    if in_channels != 1:
+        reason = f"MedicalNet weights take images of 1 channel, not {in_channels}"
+        raise InputError(reason, remedy="start without them (none), or choose a --recipe that makes images grey")
+    body = _make_body(name, 1)
+    if weights == "medicalnet":
+        from napari_tlseg.nets.med3d import medicalnet
 
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
-
-
-def _rename(key: str, wanted: Set[str]) -> str:
-    """DenseNet's keys as old torchvision files write them (`norm.1`), and timm's without smp's prefix."""
-    key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)", r"\1", key)
-    prefixed = f"model.{key}"
-    return prefixed if prefixed in wanted else key
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a foreign `.pth` or `.safetensors` file; code in a pickle is refused, never run."""
-    readers: dict[str, Callable[[Path], object]] = {".safetensors": _read_safetensors}
-    readers |= dict.fromkeys((".pth", ".pt", ".bin"), _read_pickle)
-    if not path.is_file():
-        raise InputError("there is no such file of weights", path)
-    if path.suffix.lower() not in readers:
-        raise InputError("is not a file of weights", path, "give a .pth or .safetensors file")
-    try:
-        tensors = readers[path.suffix.lower()](path)
-    except Exception as error:  # a damaged pickle can raise anything
-        raise InputError(
-            "cannot be read as weights: it is damaged, or holds code, which is never run", path, "download it again"
-        ) from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise InputError("holds other things than named tensors", path, "save the model's state_dict")
-    return {str(key): tensor for key, tensor in tensors.items()}
-
-
-def _read_safetensors(path: Path) -> object:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
-def _read_pickle(path: Path) -> object:
-    with warnings.catch_warnings(action="ignore"):  # of a pickle's protocol, before the refusal says the same
-        return torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            weights = medicalnet(_depth(name))
+        except Exception as error:  # every layer of the download has its own kinds
+            reason = f"MedicalNet weights for encoder {name!r}: the download needs internet: give a file instead"
+            raise InputError(reason) from error
+    fill(body, name, weights)
+    return Encoder(name, body, 1, (0.5,), (0.25,))

@@ -37,7 +37,7 @@ class AnyLocalizer(nn.Module, ABC):
     def _features(self, image: Tensor) -> list[Tensor]:
         if image.shape[-2:] != (self.size, self.size):
             raise ValueError(f"the localizer takes {self.size}×{self.size} pixels, not {tuple(image.shape[-2:])}")
-        features: list[Tensor] = self.encoder(pad_to(image, self.encoder.strides[-1]))
+        features: list[Tensor] = self.encoder(pad_to(image, self.encoder.scales[-1]))
         return features
 
 
@@ -165,5 +165,5 @@ def make_localizer(head: Head, encoder: Encoder, size: int) -> AnyLocalizer:
     """The localizer that a head's name stands for."""
     if head == "regression":
         return Localizer(encoder, size)
-    decoder = Pyramid(encoder) if head == "heatmap" else Decoder(encoder.channels, encoder.strides, 1)
+    decoder = Pyramid(encoder) if head == "heatmap" else Decoder(encoder.channels, encoder.scales, 1)
     return HeatmapLocalizer(encoder, size, decoder)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from napari_tlseg.nets.encoders import Encoder, double_conv
+from napari_tlseg.nets.encoders import Encoder
+from napari_tlseg.nets.layers import CONVOLUTION, DROPOUT, TRANSPOSED, double_conv
 
 WIDEST = 256  # of the decoder's first block; each later one is at most half as wide, down to NARROWEST
 NARROWEST = 16
@@ -16,7 +17,8 @@ NARROWEST = 16
 class UNet(nn.Module):
     """Image (B, C, Y, X) in [0, 1] to logits (B, K, Y, X): K = 1 for two classes (sigmoid), else one per class.
 
-    Sides that the deepest stride does not divide are padded with their border's values, and the logits cropped.
+    Of an encoder that sees volumes (B, C, Z, Y, X) to (B, K, Z, Y, X), with a decoder of 3×3×3 kernels. Sides that the
+    deepest stride does not divide are padded with their border's values, and the logits cropped.
     `dropout` drops whole channels of the deepest feature, in training only; at first none.
     """
 
@@ -26,13 +28,12 @@ class UNet(nn.Module):
             raise ValueError(f"a segmentation has background and at least one more class, not {classes}")
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout2d(0)
-        self.decoder = decoder or Decoder(encoder.channels, encoder.strides, 1 if classes == 2 else classes)
+        self.dropout = DROPOUT[encoder.axes](0)
+        self.decoder = decoder or Decoder(encoder.channels, encoder.scales, 1 if classes == 2 else classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        *finer, deepest = self.encoder(pad_to(image, self.encoder.strides[-1]))
-        logits: Tensor = self.decoder([*finer, self.dropout(deepest)])
-        return logits[..., : image.shape[-2], : image.shape[-1]]
+        *finer, deepest = self.encoder(pad_to(image, self.encoder.scales[-1]))
+        return crop_to(image, self.decoder([*finer, self.dropout(deepest)]))
 
     @torch.no_grad()
     def expect(self, shares: Tensor) -> None:
@@ -53,18 +54,18 @@ class Decoder(nn.Module):
     about as much as the encoder, not many times more.
     """
 
-    def __init__(self, channels: Sequence[int], strides: Sequence[int], outputs: int) -> None:
+    def __init__(self, channels: Sequence[int], scales: Sequence[tuple[int, ...]], outputs: int) -> None:
         super().__init__()
         skips, width, blocks = [*channels[-2::-1]], channels[-1], []
-        ratios = [coarse // fine for coarse, fine in zip(strides[:0:-1], strides[-2::-1], strict=True)]
-        if strides[0] > 1:  # nothing is left to skip from: the image itself is no feature
-            skips, ratios = [*skips, 0], [*ratios, strides[0]]
+        ratios = [_ratio(*pair) for pair in zip(scales[:0:-1], scales[-2::-1], strict=True)]
+        if max(scales[0]) > 1:  # nothing is left to skip from: the image itself is no feature
+            skips, ratios = [*skips, 0], [*ratios, scales[0]]
         for level, (skip, ratio) in enumerate(zip(skips, ratios, strict=True)):
             narrow = min(skip or width, max(WIDEST >> level, NARROWEST))
             blocks.append(UpBlock(width, skip, narrow, ratio))
             width = narrow
         self.blocks = nn.ModuleList(blocks)
-        self.logits = nn.Conv2d(width, outputs, 1)
+        self.logits = CONVOLUTION[len(scales[0])](width, outputs, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         x, skips = features[-1], features[-2::-1]
@@ -75,12 +76,15 @@ class Decoder(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Transposed convolution, concatenation with the skip, two of (3×3 convolution, batch-norm, ReLU)."""
+    """Transposed convolution, concatenation with the skip, two of (3×3 convolution, batch-norm, ReLU).
 
-    def __init__(self, inputs: int, skip: int, outputs: int, ratio: int) -> None:
+    `ratio` is by how much the features grow along each axis.
+    """
+
+    def __init__(self, inputs: int, skip: int, outputs: int, ratio: tuple[int, ...]) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(inputs, outputs, kernel_size=ratio, stride=ratio)
-        self.convs = double_conv(outputs + skip, outputs)
+        self.up = TRANSPOSED[len(ratio)](inputs, outputs, kernel_size=ratio, stride=ratio)  # type: ignore[arg-type]
+        self.convs = double_conv(outputs + skip, outputs, len(ratio))
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = self.up(x)
@@ -88,14 +92,26 @@ class UpBlock(nn.Module):
         return joined
 
 
-def pad_to(image: Tensor, multiple: int) -> Tensor:
-    """The image with its last rows and columns repeated until `multiple` divides both sides."""
-    down, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
-    return nn.functional.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+def _ratio(coarse: tuple[int, ...], fine: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(c // f for c, f in zip(coarse, fine, strict=True))
+
+
+def pad_to(image: Tensor, multiple: tuple[int, ...]) -> Tensor:
+    """The image (B, C, ...) with its last pixels repeated until `multiple` divides its sides, an axis each."""
+    missing = [-side % factor for side, factor in zip(image.shape[2:], multiple, strict=True)]
+    padding = [pixels for more in reversed(missing) for pixels in (0, more)]
+    return nn.functional.pad(image, padding, mode="replicate") if any(missing) else image
+
+
+def crop_to(image: Tensor, padded: Tensor) -> Tensor:
+    """Of what was made of the padded image, (B, K, ...), what lies on the image."""
+    for axis, side in enumerate(image.shape[2:], 2):
+        padded = padded.narrow(axis, 0, side)
+    return padded
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """(B, K, Y, X) logits to (B, classes, Y, X) float32 that sum to 1, background first."""
+    """(B, K, ...) logits to (B, classes, ...) float32 that sum to 1, background first."""
     logits = logits.float()
     if logits.shape[1] > 1:
         return logits.softmax(dim=1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.files import write_text
@@ -17,6 +17,7 @@ from napari_tlseg.data.tables import write_rows
 from napari_tlseg.engine.running import noted
 from napari_tlseg.events import Control, Event, Finished, Noted
 from napari_tlseg.learn.metrics import paired_test
+from napari_tlseg.options import Origin
 from napari_tlseg.studies.jobs import Efficiency
 from napari_tlseg.studies.recommend import Arm, Dice, mean_and_error
 from napari_tlseg.studies.study import TRIALS, begin, by_patient, make_trial, pool
@@ -68,10 +69,10 @@ def efficiency(job: Efficiency, control: Control) -> Iterator[Event]:
 
 
 def labels_of(sources: Sequence[str]) -> dict[str, str | Path]:
-    """A short name for each: none, imagenet, or that of the file, with a number where two are alike."""
+    """A short name for each: none, imagenet, medicalnet, or that of the file, with a number where two are alike."""
     found: dict[str, str | Path] = {}
     for source in sources:
-        plain = source in ("none", "imagenet")
+        plain = source in get_args(Origin)
         label = source if plain else Path(source).stem
         while label in found:
             label += "+"

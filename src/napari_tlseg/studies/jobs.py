@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from tyro.conf import Positional, Suppress, arg
 from tyro.constructors import PrimitiveConstructorSpec
@@ -18,6 +18,7 @@ from napari_tlseg.engine.jobs import Job
 from napari_tlseg.engine.trainings import Anchored, Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
+from napari_tlseg.options import Origin
 
 
 def parse_strengths(given: str) -> tuple[float, ...]:
@@ -166,9 +167,9 @@ class Crossval(Study):
 class Efficiency(Study):
     """What more masks bring, with each source and without: Dice against their number, over folds."""
 
-    source: Annotated[Literal["none", "imagenet"] | Path, Suppress] = "none"
+    source: Annotated[Origin | Path, Suppress] = "none"
     sources: Annotated[Sources, arg(name="sources")] = ("none",)
-    """Such as none,clicks.safetensors: each a file, none, or imagenet."""
+    """Such as none,clicks.safetensors: each a file, none, imagenet or medicalnet."""
     sizes: Annotated[Sizes, arg(name="sizes")] = (2, 4, 8, 16)
     """Numbers of masks to train on."""
     strengths: Annotated[Strengths, arg(name="lambdas")] = (math.inf, 1e-2, 1e-3, 0.0)

@@ -18,9 +18,9 @@ from napari_tlseg.engine.predicting import CARD, keep_mask, read_for
 from napari_tlseg.engine.running import Material, Stopped, check_channels
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Started, Visited
-from napari_tlseg.learn.noisy import IGNORED
 from napari_tlseg.learn.predict import Segmenter, certainty, choose
-from napari_tlseg.learn.samples import Sample, mask_samples
+from napari_tlseg.learn.samples import IGNORED, Sample, mask_samples
+from napari_tlseg.learn.volumes import volume_of
 from napari_tlseg.nets.checkpoint import Checkpoint, write_card
 from napari_tlseg.studies.teaching import Student
 
@@ -129,9 +129,15 @@ def read_lesson(
 
 
 def _samples(case: Case, folder: Path, material: Material, whole: bool) -> Iterator[Sample]:
-    labelled = replace(case, mask=mask_path(case, folder))
-    samples = mask_samples(labelled, material.recipe, material.size, len(material.dataset.classes))
+    labelled, classes = replace(case, mask=mask_path(case, folder)), len(material.dataset.classes)
     unsure = read_mask(case, 2, mask_path(case, folder / UNSURE))
+    if material.patch is not None:
+        volume = volume_of(labelled, material.recipe, material.size, classes, material.patch)
+        if not whole:
+            volume.painted[np.stack([volume.frame.labels(plane) for plane in unsure]) > 0] = IGNORED
+        yield volume
+        return
+    samples = mask_samples(labelled, material.recipe, material.size, classes)
     for sample, plane in zip(samples, unsure, strict=True):
         assert sample.labels is not None
         ignored = sample.frame.labels(plane) > 0

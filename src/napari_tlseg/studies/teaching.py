@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from tyro.conf import Suppress, arg
 
@@ -62,7 +62,7 @@ class Student(Finetune):
         """As the job.json of a fine-tuning or a student says, but for some changes; what is no option is left out."""
         known = {field.name: record[field.name] for field in fields(cls) if field.init and field.name in record}
         named = known | changes
-        places = {name: Path(named[name]) for name in PLACES if named.get(name) not in (None, "none", "imagenet")}
+        places = {name: Path(named[name]) for name in PLACES if named.get(name) not in (None, *get_args(Origin))}
         numbers = {"strength": float(named["strength"]), "stage_weights": tuple(named.get("stage_weights", ()))}
         return cls(**named | places | numbers)
 

@@ -99,4 +99,4 @@ def said(facts: Mapping[str, Any], annotation: str, where: str) -> str:
 
 def _without_download(job: Finetune | Pretrain) -> Finetune | Pretrain:
     """Weights from the hub are fetched when the user starts, not before."""
-    return replace(job, source="none") if isinstance(job, Finetune) and job.source == "imagenet" else job
+    return replace(job, source="none") if isinstance(job, Finetune) and isinstance(job.source, str) else job

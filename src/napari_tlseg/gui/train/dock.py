@@ -43,8 +43,8 @@ SETTINGS = (
     *("encoder", "recipe", "size", "crop", "steps", "labels", "batch", "learning_rate", "held_out", "patience"),
     *("loss", "solver", "norm", "precision", "device", "masks", "seed"),
 )
-IMAGENET_ENCODER = "densenet121"
-"""What ImageNet weights are for where the user names no encoder, as in Sagie et al."""
+OF_THE_HUB: dict[Source, str] = {"imagenet": "densenet121", "medicalnet": "resnet10-med3d"}
+"""What the hub's weights are for where the user names no encoder, as in Sagie et al.; the smallest of Med3D."""
 
 
 class TrainDock(QWidget):
@@ -182,8 +182,8 @@ class TrainDock(QWidget):
         for problem in self.form.problems().values():
             raise InputError(problem)
         source, settings = self.source.value(), self.form.value()
-        if source == "imagenet" and settings["encoder"] is None:
-            settings["encoder"] = IMAGENET_ENCODER
+        if settings["encoder"] is None:
+            settings["encoder"] = OF_THE_HUB.get(source)
         return {"data": self._folder(), "source": source, "focus": self._localizer() or "none", **settings}
 
     def _folder(self) -> Path:

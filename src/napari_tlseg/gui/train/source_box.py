@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
@@ -23,8 +23,9 @@ from napari_tlseg.gui.widgets.fields import CalmWheel, as_tooltip
 from napari_tlseg.gui.widgets.fold import Fold
 from napari_tlseg.gui.widgets.form import Form, field_help
 from napari_tlseg.gui.words import LABELS, in_words
+from napari_tlseg.options import Origin
 
-Source = Literal["none", "imagenet"] | Path
+Source = Origin | Path
 FEW_CLICKS = 5
 """With fewer a localizer learns next to nothing, and there is no validation."""
 LEAST = 2
@@ -167,7 +168,8 @@ class SourceBox(QWidget):
             offers += [(f"my clicks: {path.stem}", path) for path in sources_of(folder)]
             offers += [(f"run: {run.name}", run.path) for run in runs_of(folder)]
         offers += [(f"file: {path.name}", path) for path in self._chosen if path.exists()]
-        offers += [("ImageNet weights (downloaded once)", "imagenet"), ("a file …", CHOOSE)]
+        offers += [(f"{name} weights (downloaded once)", name.lower()) for name in ("ImageNet", "MedicalNet")]
+        offers += [("a file …", CHOOSE)]
         with QSignalBlocker(self._combo):
             self._combo.clear()
             for place, (text, source) in enumerate(offers):
@@ -189,7 +191,7 @@ class SourceBox(QWidget):
         if picked == CHOOSE:
             picked, _ = QFileDialog.getOpenFileName(self, "A source, a model, or a file of weights", "", FILES)
         match picked:
-            case "none" | "imagenet":
+            case "none" | "imagenet" | "medicalnet":
                 self.setValue(picked)
             case "":  # no file was chosen
                 self._offer()
