@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from napari_tlseg import journey
-from napari_tlseg.engine.jobs import Estimate, Finetune, Pretrain
+from napari_tlseg.engine.trainings import Estimate, Finetune, Pretrain
 from napari_tlseg.errors import InputError
 from napari_tlseg.nets.checkpoint import read_provenance
 from tiny import FAST, slanted, write_chests, write_eyes

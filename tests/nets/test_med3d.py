@@ -16,7 +16,7 @@ from napari_tlseg.nets.med3d import Med3DBody
 
 
 def count_by_hand(blocks: tuple[int, ...], projected: bool) -> int:
-    """Of a ResNet of basic blocks: 3×3×3 kernels, batch-norm; where a stage widens, a shortcut with or without weights."""
+    """Of a ResNet of basic blocks: 3×3×3 kernels, batch-norm; a shortcut, with or without weights, where it widens."""
     total, inputs = 7**3 * 64 + 2 * 64, 64
     for width, number in zip((64, 128, 256, 512), blocks, strict=True):
         total += 27 * width * (inputs + width * (2 * number - 1)) + 2 * width * 2 * number

@@ -14,6 +14,7 @@ from napari_tlseg.engine.jobs import OptionalInt, require
 from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event
+from napari_tlseg.options import Origin
 
 PLACES = ("data", "unlabelled", "source", "teacher", "focus", "out")
 """Options of a student that are files or folders."""
