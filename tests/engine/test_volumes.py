@@ -137,6 +137,17 @@ def test_a_decoder_of_planes_and_crops_are_nothing_for_volumes(chests: Path, tmp
         journey.finetune(chests, tmp_path / "run", flat, encoder="unet-3d", focus=clicks, **TINY)
 
 
+def test_a_noisy_student_learns_from_volumes_without_masks(tmp_path: Path) -> None:
+    """Two of six have none; what the teacher is not sure of there is ignored, of whole volumes as of planes."""
+    data, run = write_chests(tmp_path / "chests"), tmp_path / "run"
+    for number in (0, 1):
+        (data / "masks" / f"chest{number}.nii.gz").unlink()
+    options = TINY | {"encoder": "unet-3d", "threshold": 0.3, "held_out": 0}
+    said = journey.student(data, data, run, **options)
+    assert read_provenance(run / "model.safetensors").patch == (3, 32)
+    assert said.summary["rounds"][1]["pseudo"]["images"] > 0
+
+
 @pytest.mark.slow
 def test_lungs_of_real_ct(shared_data: Path, tmp_path: Path) -> None:
     """Three volumes to learn from, planes shrunk to 32 pixels: the lungs are found in the fourth."""
