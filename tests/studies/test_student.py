@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ from PIL import Image
 
 from napari_tlseg import journey
 from napari_tlseg.cli import main
+from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.folder import fingerprint, read_dataset
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.formats import read_geometry, read_image
 from napari_tlseg.data.pseudo import FOLDER, TABLE, UNSURE, decide, read_pseudo
-from napari_tlseg.data.run import read_summary
+from napari_tlseg.data.run import jsonable, read_summary
 from napari_tlseg.engine.predicting import load_run, load_segmenter
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Stepped, Visited
@@ -29,7 +32,7 @@ from napari_tlseg.nets.checkpoint import load
 from napari_tlseg.studies import student as module
 from napari_tlseg.studies.pseudo import guess
 from napari_tlseg.studies.teaching import Student
-from tiny import FAST, disc, write_eyes
+from tiny import FAST, disc, write_chests, write_eyes
 
 Capture = pytest.CaptureFixture[str]
 QUICK = {"steps": 2, "size": 32, "batch": 2, "device": "cpu", "precision": "float32"}
@@ -289,6 +292,28 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
 def test_an_impossible_option_is_refused(tmp_path: Path, options: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(options)).replace("_", "-")):
         job(tmp_path, **options)
+
+
+def test_volumes_of_several_classes_are_labelled_on_their_own_grid(tmp_path: Path) -> None:
+    """And learned slice by slice; regions of interest bound what is found."""
+    chests, out = write_chests(tmp_path / "chests", 8), tmp_path / "run"
+    for number in range(5, 8):
+        (chests / "masks" / f"chest{number}.nii.gz").unlink()
+    summary = finish(job(chests, unlabelled=chests, out=out, steps=3)).summary
+    folder = out / "rounds" / "1" / FOLDER
+    labelled = [case for case in read_dataset(chests) if case.key in read_pseudo(folder)]
+    assert labelled and summary["pseudo"]["images"] == len(labelled)
+    for case in labelled:
+        for file, classes in ((folder / f"{case.name}.nii.gz", 3), (folder / UNSURE / f"{case.name}.nii.gz", 2)):
+            assert np.allclose(read_geometry(file).affine, case.geometry.affine, atol=1e-5)
+            assert read_mask(case, classes, file).shape == (3, 48, 64)
+
+
+def test_a_job_is_recalled_from_its_record(made: Path) -> None:
+    record = json.loads((made / "run" / "job.json").read_text())
+    again = Student.recalled(record, rounds=3, strength=math.inf)
+    assert again == job(made / "eyes", rounds=3, strength=math.inf)
+    assert Student.recalled(jsonable(asdict(again))) == again
 
 
 def test_from_python(eyes: Path) -> None:
