@@ -111,12 +111,12 @@ def test_what_is_less_sure_than_the_threshold_is_not_learned(made: Path) -> None
     segmenter = load_segmenter(job(made / "eyes"), load_run(made / "run"))
     chances = next(segmenter.chances(read_image(case.image)))[0]
     threshold = float(np.quantile(np.maximum(chances, 1 - chances), 0.4))
-    labels, unsure, confidence = guess(segmenter, case, threshold)
+    labels, unsure, confidence = guess(segmenter, case, threshold, Control())
     assert (labels[0] == (chances > 0.5)).all()
     assert (unsure[0] == (np.maximum(chances, 1 - chances) < threshold)).all() and 0.3 < unsure.mean() < 0.5
     marked = chances > 0.5
     assert confidence == pytest.approx(chances[marked].mean() if marked.any() else 1 - chances.mean(), rel=1e-5)
-    assert guess(segmenter, case, 0.0)[1].sum() == 0
+    assert guess(segmenter, case, 0.0, Control())[1].sum() == 0
 
 
 @pytest.fixture

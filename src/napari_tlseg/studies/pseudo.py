@@ -51,18 +51,16 @@ def label(
     yield Started(stage="pseudo-label", total=len(cases))
     classes, found = len(segmenter.provenance.classes), dict[str, Pseudo]()
     for case in cases:
-        labels, unsure, confidence = guess(segmenter, case, job.threshold)
+        labels, unsure, confidence = guess(segmenter, case, job.threshold, control)
         path = keep_mask(case, labels, folder, classes)
         keep_mask(case, unsure, folder / UNSURE, 2)
         found[case.key] = Pseudo(confidence=confidence)
         yield Visited(case=case.name, path=path)
-        if control.stop:
-            raise Stopped
     write_card(folder / CARD, teacher)
     write_pseudo(folder, found)
 
 
-def guess(segmenter: Segmenter, case: Case, threshold: float) -> tuple[Labels, Labels, float]:
+def guess(segmenter: Segmenter, case: Case, threshold: float, control: Control) -> tuple[Labels, Labels, float]:
     """The cleaned labels (N, Y, X) of a case, where they are not to be learned, and the confidence in them.
 
     Not learned: what is less sure than the threshold, and what the cleaning has changed. The confidence is the mean
@@ -76,6 +74,8 @@ def guess(segmenter: Segmenter, case: Case, threshold: float) -> tuple[Labels, L
         doubtful.append(sure < threshold)
         sums += np.bincount(chosen.ravel() > 0, sure.ravel(), 2)
         counts += np.bincount(chosen.ravel() > 0, minlength=2)
+        if control.stop:
+            raise Stopped
     labels = segmenter.finish(planes, case)
     kind = int(counts[1] > 0)
     unsure = (np.stack(doubtful) | (labels != np.stack(planes))).astype(np.uint8)
