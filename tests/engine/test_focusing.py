@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_tlseg import journey
 from napari_tlseg.cli import main
+from napari_tlseg.data.crops import read_crop
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.data.tables import write_clicks
@@ -72,6 +73,13 @@ def test_the_run_alone_predicts_what_it_was_scored_with(eyes: Path, run: Path, t
     found, scored = masks(tmp_path / "found"), masks(run / "masks")
     assert len(found) == 10 and 0 < len(scored) < 10
     assert all((found[name] == mask).all() for name, mask in scored.items())
+    for case in read_dataset(eyes):
+        crop = read_crop(tmp_path / "found", case)
+        assert crop is not None
+        (top, left, height, width), mask = crop.box, found[f"{case.name}.png"].copy()
+        mask[max(top, 0) : top + height, max(left, 0) : left + width] = 0
+        assert not mask.any(), "all that was found lies where was looked"
+        assert height == width and read_crop(run / "masks", case) in (crop, None)
     assert all(mask.shape == (48, 64) for mask in found.values())
 
 

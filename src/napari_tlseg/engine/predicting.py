@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_tlseg.data.annotations import mask_path, read_roi, verify_mask, write_mask
 from napari_tlseg.data.case import Case, Image, Labels
+from napari_tlseg.data.crops import keep_crop
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import case_name, read_geometry, read_image
 from napari_tlseg.data.recipes import find_recipe
@@ -56,6 +57,7 @@ def predict(job: Predict, control: Control) -> Iterator[Event]:
         if not written:
             write_card(job.out / CARD, checkpoint)
         path = keep_mask(case, labels, job.out, classes, job.format)
+        keep_crop(job.out, case, found.crop)
         if found.doubt:
             yield Noted(text=f"{case.name} is doubtful: {found.doubt}.")
         written += 1

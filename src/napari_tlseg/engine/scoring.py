@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case, Labels
+from napari_tlseg.data.crops import keep_crop
 from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.formats import IMAGE_SUFFIXES, read_image
 from napari_tlseg.data.overlay import write_overlay
@@ -60,6 +61,7 @@ def score_run(
             if not scores:
                 write_card(run.masks / CARD, load_run(run.model))
             keep_mask(case, found, run.masks, len(classes))
+            keep_crop(run.masks, case, how.crop)
             truth = read_mask(case, len(classes))
             overlay = _draw(segmenter, case, truth, found, classes, run)
             own = score_labels(case, truth, found, classes, part, case.name in known)

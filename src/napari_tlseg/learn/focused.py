@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_tlseg.data.case import Image, Labels
+from napari_tlseg.data.crops import Crop
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.events import Control
@@ -34,6 +35,7 @@ class _Attempt:
     """A mask found about one place, and why it may be wrong."""
 
     labels: Labels
+    crop: Crop
     doubts: tuple[str, ...]
 
 
@@ -68,7 +70,9 @@ class FocusedSegmenter(Segmenter):
             attempt, searched = seek.about_guess(place, plane)
             doubts, by = (*(("the localizer is unsure",) if place.unsure else ()), *attempt.doubts), "localizer"
             doubts = (*doubts, "found by a search of the whole image") if searched else doubts
-        return None if control.stop else Found(list(attempt.labels), focus=by, doubt="; ".join(doubts))
+        return (
+            None if control.stop else Found(list(attempt.labels), focus=by, doubt="; ".join(doubts), crop=attempt.crop)
+        )
 
     def looking_at(self, image: Image, plane: int, click: tuple[int, float, float] | None) -> Callable[[], Labels]:
         """As `find`, though in a volume the crop follows the mask in this plane alone."""
@@ -133,7 +137,8 @@ class _Seek:
                 side *= GROWTH
             else:
                 break
-        return _Attempt(labels=labels, doubts=tuple(self._doubts(labels, frame, start)))
+        crop = Crop(planes=planes, box=frame.box)
+        return _Attempt(labels=labels, crop=crop, doubts=tuple(self._doubts(labels, frame, start)))
 
     def _doubts(self, labels: Labels, frame: Letterbox, start: Point) -> Iterator[str]:
         box = _box(labels)

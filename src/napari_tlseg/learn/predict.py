@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_tlseg.data.annotations import read_roi
 from napari_tlseg.data.case import Case, Image, Labels
+from napari_tlseg.data.crops import Crop
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.events import Control
@@ -36,6 +37,8 @@ class Found:
     """Of a model that looks at crops: what said where, `click` or `localizer`."""
     doubt: str = ""
     """Why the mask may be wrong, in words; empty where nothing speaks against it."""
+    crop: Crop | None = None
+    """What was looked at; None for all of the image."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QTableWidg
 
 from napari_tlseg.data.annotations import mask_path, read_mask
 from napari_tlseg.data.case import Dataset
+from napari_tlseg.data.crops import Crop, keep_crop
 from napari_tlseg.data.folder import read_dataset
+from napari_tlseg.data.letterbox import Box
 from napari_tlseg.data.overlay import FN, FP, Counts, confusion_map, confusion_planes, worst_plane
 from napari_tlseg.data.tables import write_painted
 from napari_tlseg.engine.jobs import Predict
@@ -603,3 +605,44 @@ class TestWorker:
         np.testing.assert_array_equal(desk.layer("found").data[None], expected)
         np.testing.assert_array_equal(desk.found_by("scratch", BARE), expected)
         assert desk.words("state") == "" and desk.complaints() == []
+
+
+def test_what_was_looked_at_is_a_box_that_follows_the_case(desk: Desk, eyes: Path) -> None:
+    masks = eyes / "runs" / "scratch" / "masks"
+    whole, *cropped = [read_dataset(eyes)[path.stem] for path in sorted(masks.glob("*.png"))[:3]]
+    for number, case in enumerate(cropped):
+        keep_crop(masks, case, Crop(planes=range(1), box=Box(number - 4, 10, 20, 20)))
+    mine = desk.viewer.add_shapes([[[0, 0], [5, 5]]], shape_type="rectangle", name="what was looked at")
+    desk.open(eyes)
+    desk.part(QCheckBox, "final").click()
+    tick = desk.part(QCheckBox, "crop")
+
+    def box() -> Any:
+        return desk.session.canvas.get("crop")
+
+    for number, case in enumerate(cropped):
+        desk.look(case.name)
+        (corners,) = box().data
+        assert corners.min(0).tolist() == [number - 4.5, 9.5] and corners.max(0).tolist() == [number + 15.5, 29.5]
+    assert tick.isVisible()
+    desk.qtbot.mouseClick(tick, Qt.MouseButton.LeftButton, pos=QPoint(8, 8))
+    assert box() is None
+    desk.qtbot.mouseClick(tick, Qt.MouseButton.LeftButton, pos=QPoint(8, 8))
+    assert box() is not None
+    desk.look(whole.name)
+    assert box() is None and not tick.isVisible(), "of this one all was looked at"
+    desk.look(cropped[0].name)
+    desk.tabs.setCurrentIndex(1)
+    assert box() is None
+    assert mine in desk.viewer.layers and len(mine.data) == 1
+
+
+def test_of_a_volume_the_box_is_in_the_slices_that_were_looked_at(desk: Desk, chests: Path) -> None:
+    case = read_dataset(chests).cases[0]
+    keep_crop(chests / "runs" / "first" / "masks", case, Crop(planes=range(1, 3), box=Box(5, 6, 10, 10)))
+    desk.open(chests)
+    desk.part(QCheckBox, "final").click()
+    desk.look(case.name, "first")
+    layer = desk.session.canvas.get("crop")
+    assert [corners[:, 0].tolist() for corners in layer.data] == [[1] * 4, [2] * 4]
+    assert layer.scale.tolist() == desk.session.image.scale.tolist()

@@ -89,9 +89,9 @@ class Canvas:
 
 def _alike(layer: Layer, data: LayerData) -> bool:
     about, kind = data[1:]
-    if layer._type_string != kind or layer.ndim != _ndim(data):
+    if kind not in ("points", "image") or layer._type_string != kind or layer.ndim != _ndim(data):
         return False
-    return kind == "points" or (kind == "image" and bool(layer.rgb) == bool(about.get("rgb")))
+    return kind == "points" or bool(layer.rgb) == bool(about.get("rgb"))
 
 
 def _ndim(data: LayerData) -> int:

@@ -15,6 +15,7 @@ from napari_tlseg.errors import InputError
 from napari_tlseg.gui.notices import guarded
 from napari_tlseg.gui.review.case_table import CaseTable, judged
 from napari_tlseg.gui.review.compare_box import CompareBox
+from napari_tlseg.gui.review.crop_box import CropBox
 from napari_tlseg.gui.review.disagreement_box import DisagreementBox
 from napari_tlseg.gui.review.edit_box import EditBox
 from napari_tlseg.gui.review.error_panel import UNKNOWN, ErrorPanel
@@ -48,6 +49,7 @@ class ReviewDock(QWidget):
         self.compare = CompareBox()
         self.disagreement = DisagreementBox(self.session)
         self.panel = ErrorPanel(self.session)
+        self.crop = CropBox(self.session)
         self.edit = EditBox(self.session)
         self.pseudo = PseudoBox(self.session)
         self.predictions = Predictions(self.session)
@@ -69,7 +71,7 @@ class ReviewDock(QWidget):
         for widget in (self._few, self.final):
             body.addWidget(widget)
         body.addWidget(self.cases, 1)
-        for widget in (self.disagreement, self._state, self.panel, self.compare, self.edit, self.pseudo):
+        for widget in (self.disagreement, self._state, self.panel, self.crop, self.compare, self.edit, self.pseudo):
             body.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(self._next, 0, Qt.AlignmentFlag.AlignTop)
@@ -122,6 +124,7 @@ class ReviewDock(QWidget):
         self.panel.clear()
         self.disagreement.setPlace(None, None)
         self.edit.setFound(None)
+        self.crop.setFound(None)
 
     @guarded
     def _offer(self) -> None:
@@ -198,6 +201,7 @@ class ReviewDock(QWidget):
         self._state.setVisible(False)
         self.panel.present(found, self.compare.way(), HIDDEN if self._is_hidden(found.case) else UNKNOWN)
         self.edit.setFound(found)
+        self.crop.setFound(found)
         selection = session.viewer.layers.selection
         selection.active = selection.active or session.image  # after painting there is none
         worst = self.panel.worst_plane()
@@ -212,6 +216,7 @@ class ReviewDock(QWidget):
         """Nothing to be seen yet, and why."""
         self.panel.veil()
         self.edit.setFound(None)
+        self.crop.setFound(None)
         self._state.setText(sentence)
         self._state.setVisible(bool(sentence))
 

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_tlseg.data.annotations import mask_path, read_mask
 from napari_tlseg.data.case import Case, Labels
+from napari_tlseg.data.crops import Crop, read_crop
 from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.messages import Failed
 from napari_tlseg.errors import InputError
@@ -36,6 +37,8 @@ class Found:
     """Of each run."""
     truth: Labels | None
     """None where there is none, or it is not to be looked at."""
+    crop: Crop | None = None
+    """What the first run looked at; None for the whole image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,8 @@ def _read(wanted: _Wanted) -> Found:
     case, classes = wanted.case, len(wanted.classes)
     truth = read_mask(case, classes) if wanted.judge and case.mask is not None else None
     masks = tuple(_prediction(case, classes, file) for file in wanted.files)
-    return Found(case=case, classes=wanted.classes, runs=wanted.runs, masks=masks, truth=truth)
+    crop = read_crop(wanted.runs[0].masks, case)
+    return Found(case=case, classes=wanted.classes, runs=wanted.runs, masks=masks, truth=truth, crop=crop)
 
 
 def _prediction(case: Case, classes: int, file: Path) -> Labels:
