@@ -116,7 +116,8 @@ def test_a_heat_map_says_how_sure_it_is(head: str, tmp_path: Path) -> None:
     guesses = read_guesses(out, read_dataset(eyes)).values()
     assert len(guesses) == 20 and all(0 < guess.doubt < 64 for guess in guesses if guess.doubt is not None)
     unsure = [guess for guess in guesses if guess.unsure]
-    assert unsure == [guess for guess in guesses if (guess.doubt or 0) > 64 * validation["doubt_p95"]]
+    limit = 64 * validation["doubt_p95"] * validation["calibration"]
+    assert unsure == [guess for guess in guesses if (guess.doubt or 0) > limit]
     assert isinstance(last, Finished) and last.summary == {"centres": 20, "cases": 20, "unsure": len(unsure)}
     errors = [np.hypot(*np.subtract(centres(eyes, out)[case.name], case.click)) for case in read_dataset(eyes)]
     assert np.median(errors) < 5, "30 steps are enough for a bright disc"

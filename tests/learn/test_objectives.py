@@ -193,6 +193,16 @@ def test_the_score_of_a_localizer_is_the_median_error():
     assert model.batches == [8, 2]
 
 
+@pytest.mark.parametrize(("doubts", "factor"), [((0.1, 0.2), 0.1 / 0.05**0.5), ((0.0, 0.0), None)])
+def test_doubt_is_calibrated_by_the_errors(doubts, factor):
+    """Errors of 3 and 4 of 50 pixels with doubts of 0.1 and 0.2 of the side: √(9 + 16) / 50 over √0.05."""
+    samples = [clicked(str(number), (20.0, 20.0), (50, 50)) for number in range(2)]
+    model = Says(torch.tensor([[(20.5 + off) / 50, 20.5 / 50] for off in (3, 4)]))
+    model.places = lambda output: torch.column_stack([output, torch.tensor(doubts)])
+    scores = Localize(samples, samples, STILL, 2).evaluate(model, samples)
+    assert scores.get("calibration") == (factor and pytest.approx(factor, rel=1e-4))
+
+
 def test_the_loss_of_a_localizer_is_the_mean_squared_error():
     objective = Localize([clicked("a", (24.5, 9.5))], [], STILL, 2)
     images, target = objective.batch(np.random.default_rng(0))

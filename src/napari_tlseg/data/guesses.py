@@ -19,7 +19,7 @@ class Guess:
     point: tuple[float, ...]
     """(y, x) or (z, y, x), stored pixel indices."""
     doubt: float | None = None
-    """How far away the target may well be, pixels of the image; None where the localizer knows no doubt."""
+    """How far off it is to be expected (root mean square), pixels of the image; None where no doubt is known."""
     unsure: bool = False
     """More doubt than is usual: someone should look."""
 

@@ -28,7 +28,7 @@ class Place:
     x: float
     """Native pixels, within the plane."""
     doubt: float | None
-    """Native pixels: how far away the target may well be; None where the head knows no doubt."""
+    """Native pixels: how far off it is to be expected (root mean square); None where the head knows no doubt."""
     unsure: bool
     """More doubt than 19 of 20 of the localizer's validation cases."""
 
@@ -87,10 +87,11 @@ class Locator:
         return [self._place(y, x, doubt, shape) for (y, x, doubt), shape in zip(found, shapes, strict=True)]
 
     def _place(self, y: float, x: float, doubt: float, shape: tuple[int, int]) -> Place:
-        size, limit = self.provenance.size, self.provenance.scores.get("doubt_p95")
+        size, scores = self.provenance.size, self.provenance.scores
+        limit = scores.get("doubt_p95")
         native = Letterbox(shape, size).native_point(y * size - 0.5, x * size - 0.5)
         y, x = (min(max(place, 0.0), side - 1.0) for place, side in zip(native, shape, strict=True))
-        known = None if math.isnan(doubt) else doubt * max(shape)
+        known = None if math.isnan(doubt) else doubt * (scores.get("calibration") or 1.0) * max(shape)
         return Place(y=y, x=x, doubt=known, unsure=limit is not None and doubt > limit)
 
 

@@ -90,7 +90,9 @@ class Localize:
         """Of the distance to the click and, where the head knows it, of the doubt: median and 95th percentile.
 
         `error`, `error_p95`: native pixels; `doubt`, `doubt_p95`: shares of the longer side, as `reach`, which is
-        `error_p95` in that unit.
+        `error_p95` in that unit. `calibration`: root mean square of the error over that of the doubt, by which a doubt
+        becomes an error to be expected (Levi et al., "Evaluating and calibrating uncertainty prediction in regression
+        tasks", 2022).
         """
         found = localize(model, samples, control)
         if not found:
@@ -99,7 +101,7 @@ class Localize:
         return {
             **_both("error", errors),
             "reach": float(np.percentile(shares, 95)),
-            **({} if np.isnan(doubts).any() else _both("doubt", doubts)),
+            **({} if np.isnan(doubts).any() else {**_both("doubt", doubts), **_calibration(shares, doubts)}),
         }
 
 
@@ -226,6 +228,11 @@ def localize(
             error = float(np.hypot(*np.subtract(native, frame.native_point(*sample.point))))
             results.append((error, error / max(frame.shape), doubt))
     return results
+
+
+def _calibration(errors: NDArray[np.float64], doubts: NDArray[np.float64]) -> dict[str, float]:
+    """Empty where there was no doubt at all."""
+    return {"calibration": float(np.linalg.norm(errors) / np.linalg.norm(doubts))} if doubts.any() else {}
 
 
 def _both(name: str, values: NDArray[np.float64]) -> dict[str, float]:
