@@ -13,6 +13,7 @@ from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.events import Control, Evaluated, Noted, Stepped
 from napari_tlseg.learn.anchor import Anchor, AnchoredAdam
+from napari_tlseg.learn.average import KEEP, Average
 from napari_tlseg.learn.fit import Schedule, evaluate, fit
 from napari_tlseg.learn.objectives import Localize, Segment
 from napari_tlseg.learn.samples import Sample
@@ -369,3 +370,33 @@ def test_a_stop_during_a_look_makes_it_count_for_nothing():
     events = list(fit(model, task, optimizer, Schedule(steps=50, evaluate_every=2), control=control))
     assert [(type(event), event.step) for event in events[-3:]] == [(Evaluated, 2), (Stepped, 3), (Stepped, 4)]
     assert digest(model.state_dict()) == task.digests[0]
+
+
+@pytest.mark.parametrize("steps", [3, 30])
+def test_with_an_average_the_model_ends_with_the_mean_and_can_go_on_from_its_weights(steps):
+    """M ← m + (θ − m) · max(1 / t, 1 − KEEP): the plain mean while there are few steps, then an exponential one."""
+    model, anchor, optimizer = setting(1e-3)
+    average, expected, live = Average(), 0.0, None
+    schedule = Schedule(steps=steps, evaluate_every=2, warm_up=1, high=0.5, low=0.5)
+    for event in fit(model, objective(), optimizer, schedule, anchor=anchor, average=average):
+        if isinstance(event, Stepped):
+            live = next(model.parameters()).detach().clone()
+            expected = expected + (live - expected) * max(1 / event.step, 1 - KEEP)
+    torch.testing.assert_close(next(model.parameters()).detach(), expected)
+    assert not torch.equal(expected, live)
+    average.swap(model)
+    assert torch.equal(next(model.parameters()), live)
+
+
+def test_an_average_leaves_a_frozen_encoder_bit_for_bit():
+    model, anchor, optimizer = setting(math.inf)
+    before = encoder_state(model)
+    list(fit(model, objective(), optimizer, Schedule(steps=12), anchor=anchor, average=Average()))
+    assert parts(before, encoder_state(model)) == (True, True)
+
+
+def test_the_rate_falls_from_high_to_low():
+    schedule = Schedule(steps=100, warm_up=1, high=0.8, low=0.2)
+    assert schedule.rate(1) == pytest.approx(0.8) and schedule.rate(51) == pytest.approx(0.5)
+    assert schedule.rate(101) == pytest.approx(0.2)
+    assert {Schedule(steps=9, warm_up=1, high=0.3, low=0.3).rate(step) for step in range(1, 10)} == {0.3}

@@ -91,7 +91,7 @@ def test_auto_spaces_the_strengths_and_steps_are_counted_through(eyes: Path, tmp
     assert (
         reached[0] == math.inf and reached[-1] == 0 and reached == sorted(reached, reverse=True) and len(reached) == 4
     )
-    assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 4 + 3 * 2 + 1))
+    assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 4 + 4 * 2 + 1))
 
 
 def test_a_stop_keeps_the_strengths_that_were_reached(eyes: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_tlseg.events import Control, Evaluated, Event, Noted, Stepped
 from napari_tlseg.learn.anchor import Anchor
+from napari_tlseg.learn.average import Average
 from napari_tlseg.learn.device import autocast, move
 from napari_tlseg.learn.objectives import Objective
 from napari_tlseg.learn.samples import Sample
@@ -29,11 +30,15 @@ class Schedule:
     patience: int = 0
     """End after so many evaluations without a better score; 0 for never."""
     warm_up: int = 20
+    high: float = 1.0
+    low: float = 0.0
+    """Factors on the learning rate at the beginning and at the end."""
 
     def rate(self, step: int) -> float:
-        """Factor on the learning rate at `step` (1 is the first): linear warm-up, then a cosine down to 0."""
+        """Factor on the learning rate at `step` (1 is the first): linear warm-up, then a cosine from high to low."""
         rest = (step - 1) / max(1, self.steps)
-        return min(1.0, step / self.warm_up) * 0.5 * (1 + math.cos(math.pi * rest))
+        fallen = 0.5 * (1 - math.cos(math.pi * rest))
+        return min(1.0, step / self.warm_up) * (self.high + (self.low - self.high) * fallen)
 
 
 def fit(
@@ -47,6 +52,7 @@ def fit(
     precision: torch.dtype = torch.float32,
     seed: int = 0,
     control: Control | None = None,
+    average: Average | None = None,
 ) -> Generator[Event, None, None]:
     """Train `model` in place and say so after every step.
 
@@ -55,6 +61,9 @@ def fit(
     on validation cases, or the last where there was nothing to judge by. λ may move while it runs
     (`control.strength`); that starts the search for the best anew, as weights of another λ are not an answer to this
     one. A λ that cannot be is passed over, and that is noted.
+
+    With an `average` it is the mean of the weights that is looked at, and that the model holds at the end; the weights
+    themselves are then in the average, to go on from (`average.swap`).
     """
     control = control or Control()
     rng = np.random.default_rng(seed)
@@ -84,16 +93,23 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            if average is not None:
+                average.add(model)
             yield Stepped(step=step, loss=loss.item(), strength=anchor.strength if anchor else None)
             if step % schedule.evaluate_every == 0 or step == schedule.steps:
+                if average is not None:
+                    average.swap(model)
                 scores = evaluate(model, objective, objective.validation, precision, control)
                 if control.stop:  # an interrupted look counts for nothing
                     return
                 if step == schedule.steps:
                     best = _Best(objective.sign)
                 kept = best.offer(model, scores.get(objective.leading))
+                drift = _drift(anchor)
+                if average is not None and step < schedule.steps:
+                    average.swap(model)
                 adapt(model, anchor, norm)
-                yield Evaluated(step=step, scores=scores, kept=kept, **_drift(anchor))
+                yield Evaluated(step=step, scores=scores, kept=kept, **drift)
                 if schedule.patience and best.waited >= schedule.patience:
                     return
             if control.stop:

@@ -48,8 +48,8 @@ class Walking(Anchored):
 
     strengths: Annotated[Strengths, arg(name="lambdas")] = ()
     """From large to small, as inf,1,0.1,0; auto spaces them so that the encoder goes as far from each to the next."""
-    warm: float = 0.125
-    """Steps at each further λ, as a share of --steps, which are those at the first."""
+    warm: float = 0.0625
+    """Steps at each λ, as a share of --steps, after as many as these at the first."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from napari_tlseg.engine.finetuning import Setting
 from napari_tlseg.events import Control, Evaluated, Event, Reached, Started, Stepped
 from napari_tlseg.learn.anchor import Anchor
+from napari_tlseg.learn.average import Average
 from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.objectives import Objective
-from napari_tlseg.studies.drift import DriftCurve, next_strength
+from napari_tlseg.studies.drift import STRONGEST, DriftCurve, next_strength
 
 WALK = 0.2
 """Drift of a free encoder under Adam: WALK · rate · √(parameters · steps) / ‖θ̄‖, as of a random walk."""
-WARM_UP = 5
-"""Steps of it at each further λ: the weights and Adam's moments are those of the λ before."""
+LEVEL = 0.5
+"""Factor on the learning rate along the path. It does not fall and rise again at each λ, which costs more than a short
+training wins back; the noise of a constant rate is averaged out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +29,9 @@ class Plan:
     """How long to train where."""
 
     steps: int
-    """At the first λ."""
+    """Of a training of its own; before the first λ of several."""
     more: int
-    """At each further one."""
+    """At each λ of several, beginning with the second where the first is finite."""
     strengths: Sequence[float] = ()
     """From ∞ down; empty to space them by drift."""
     count: int = 9
@@ -37,13 +41,22 @@ class Plan:
         return len(self.strengths) or self.count
 
     @property
-    def total(self) -> int:
-        return self.steps + (self.stages - 1) * self.more
+    def from_frozen(self) -> bool:
+        """Whether it goes from ∞ to another λ."""
+        return self.stages > 1 and (not self.strengths or math.isinf(self.strengths[0]))
 
-    def schedule(self, number: int) -> Schedule:
-        if number == 0:
-            return Schedule(steps=self.steps)
-        return Schedule(steps=self.more, evaluate_every=max(1, math.ceil(self.more / 2)), warm_up=WARM_UP)
+    @property
+    def total(self) -> int:
+        return self.steps + (self.stages - 1 + self.from_frozen) * self.more
+
+    @property
+    def first(self) -> Schedule:
+        return Schedule(steps=self.steps, low=LEVEL if self.stages > 1 else 0.0)
+
+    @property
+    def further(self) -> Schedule:
+        """One look, at its end."""
+        return Schedule(steps=self.more, evaluate_every=self.more, warm_up=1, high=LEVEL, low=LEVEL)
 
 
 def walk(
@@ -51,36 +64,88 @@ def walk(
 ) -> Generator[Event, None, None]:
     """Train `setting.model` at one λ after the other; after each the model is the one of that λ, and a Reached is said.
 
+    At λ = ∞ the statistics of batch-norm are the source's, elsewhere those of the new images, to which the decoder
+    would have to get used at the second λ. So a path from ∞ begins at a λ that holds the encoder as well, is ∞ for a
+    moment, goes back, and on from there. The models are means over the last steps.
+
     The steps are counted through. Without a source there is one stage, without λ. A stop ends it before the λ at hand
     is reached.
     """
     measured: list[tuple[float, float]] = []
-    begun = 0
+    way = _Way(setting=setting, objective=objective, seed=seed, control=control)
+    average = Average() if plan.stages > 1 else None
     yield Started(stage="train", total=plan.total)
-    for number in range(plan.stages):
-        if setting.anchor is not None:
-            setting.anchor.strength = _strength(plan, setting.anchor, measured, rate)
-        schedule = plan.schedule(number)
+    if plan.from_frozen and average is not None:
+        yield from way.train(STRONGEST, plan.first, average)
+        before = way.state()
+        yield from way.train(math.inf, plan.further, Average())
+        if control.stop:
+            return
+        yield way.reached(measured)
+        way.go_back(before)
+        average.swap(setting.model)
+    while len(measured) < plan.stages:
+        strength = None if setting.anchor is None else _strength(plan, setting.anchor, measured, LEVEL * rate)
+        yield from way.train(strength, plan.further if way.begun else plan.first, average)
+        if control.stop:
+            return
+        yield way.reached(measured)
+        if average is not None:
+            average.swap(setting.model)  # on from the weights, not from their mean
+
+
+@dataclass(kw_only=True, eq=False)
+class _Way:
+    """What is trained, and how many steps it has behind it."""
+
+    setting: Setting
+    objective: Objective
+    seed: int
+    control: Control
+    begun: int = 0
+    _trainings: int = field(default=0, init=False)
+
+    def train(
+        self, strength: float | None, schedule: Schedule, average: Average | None
+    ) -> Generator[Event, None, None]:
+        """At one λ; the model then holds the average, where there is one."""
+        setting = self.setting
+        if setting.anchor is not None and strength is not None:
+            setting.anchor.strength = strength
         training = fit(
             setting.model,
-            objective,
+            self.objective,
             setting.optimizer,
             schedule,
             anchor=setting.anchor,
             norm=setting.provenance.norm,
             precision=setting.precision,
-            seed=seed + number,
-            control=control,
+            seed=self.seed + self._trainings,
+            control=self.control,
+            average=average,
         )
         with closing(training):
             for event in training:
-                yield replace(event, step=event.step + begun) if isinstance(event, Stepped | Evaluated) else event
-        begun += schedule.steps
-        if control.stop:
-            return
-        reached = _reached(setting.anchor)
+                yield replace(event, step=event.step + self.begun) if isinstance(event, Stepped | Evaluated) else event
+        self.begun += schedule.steps
+        self._trainings += 1
+
+    def reached(self, measured: list[tuple[float, float]]) -> Reached:
+        """The λ at hand, which is measured now."""
+        anchor = self.setting.anchor
+        reached = Reached(strength=None)
+        if anchor is not None:
+            reached = Reached(strength=anchor.strength, drift=anchor.drift(), drifts=anchor.drifts())
         measured.append((reached.strength or 0.0, reached.drift or 0.0))
-        yield reached
+        return reached
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of the model and of the optimizer, to go back to."""
+        return copy.deepcopy(self.setting.model.state_dict()), copy.deepcopy(self.setting.optimizer.state_dict())
+
+    def go_back(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        self.setting.model.load_state_dict(state[0])
+        self.setting.optimizer.load_state_dict(state[1])
 
 
 def free_drift(anchor: Anchor, rate: float, steps: int) -> float:
@@ -92,13 +157,5 @@ def free_drift(anchor: Anchor, rate: float, steps: int) -> float:
 def _strength(plan: Plan, anchor: Anchor, measured: Sequence[tuple[float, float]], rate: float) -> float:
     if plan.strengths:
         return plan.strengths[len(measured)]
-    if not measured:
-        return math.inf
     free = max(free_drift(anchor, rate, plan.total - plan.steps), *(1.2 * drift for _, drift in measured))
     return next_strength(DriftCurve(free=free), measured, plan.stages - len(measured) - 1)
-
-
-def _reached(anchor: Anchor | None) -> Reached:
-    if anchor is None:
-        return Reached(strength=None)
-    return Reached(strength=anchor.strength, drift=anchor.drift(), drifts=anchor.drifts())
