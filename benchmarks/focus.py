@@ -32,6 +32,7 @@ from napari_tlseg.data.guesses import read_guesses
 from napari_tlseg.data.split import split_dataset
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.engine.trainings import Finetune, Pretrain
+from napari_tlseg.events import Evaluated, Finished
 from napari_tlseg.journey import finish
 
 RADIUS = 75.0
@@ -68,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pretrain-steps", type=int, default=400)
     parser.add_argument("--pretrain-size", type=int, default=192)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--source-head", help="whose encoder is the source; by default that which says where")
     parser.add_argument("--anchor", choices=["encoder", "all"], default="encoder")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further run after so long")
     return parser.parse_args()
@@ -85,6 +87,7 @@ class Seed:
         options = self.options
         for head in options.heads:
             key = {"what": "localizer", "head": head, "steps": options.pretrain_steps, "rules": RULES}
+            key |= {"calibrated": True}
             self.once(key, partial(self.localizer, head))
         for labels in options.labels:
             for strength in options.strengths:
@@ -93,6 +96,7 @@ class Seed:
                     key |= {"size": self.size(look), "steps": options.steps, "anchor": options.anchor}
                     key |= {"batch": options.batch, "rate": options.learning_rate}
                     key |= {"crop": options.crop} if look == "focus" else {}
+                    key |= {"source": options.source_head} if options.source_head else {}
                     self.once(key, partial(self.finetune, labels, look, strength))
 
     def once(self, key: Key, work: Callable[[], Key]) -> None:
@@ -117,7 +121,13 @@ class Seed:
             steps=options.pretrain_steps,
             overwrite=True,
         )
-        validation, seconds = finish(job).summary["validation"], time.monotonic() - began
+        looks = []
+        for event in job.run():
+            if isinstance(event, Evaluated):
+                looks.append([event.step, round(event.scores["error"], 1)])
+            last = event
+        assert isinstance(last, Finished)
+        validation, seconds = last.summary["validation"], time.monotonic() - began
         dataset = read_dataset(self.clicks)
         parts = split_dataset(dataset, self.seed).parts
         clicked = {case.name: case.click for case in dataset.clicked if case.click and parts[case.name] == "held-out"}
@@ -125,6 +135,7 @@ class Seed:
         return {
             "seconds": round(seconds),
             "validation": dict(validation),
+            "looks": looks,
             "held_out": self.located(head, self.clicks, {n: (y, x, RADIUS) for n, (y, x) in clicked.items()}),
             "target": self.located(head, self.target, discs),
         }
@@ -160,7 +171,7 @@ class Seed:
         job = Finetune(
             data=self.target,
             out=out,
-            source="none" if scratch else self.source("unet" if options.anchor == "all" else options.heads[0]),
+            source="none" if scratch else self.source(options.source_head or options.heads[0]),
             strength=0.0 if scratch else float(strength),
             anchor="encoder" if scratch else options.anchor,
             focus=self.source(options.heads[0]) if look == "focus" else "none",
@@ -199,35 +210,73 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def report(ledger: Ledger) -> None:
     """The tables of docs/results.md, from what the ledger holds."""
     rows: list[Iterable[object]] = [
-        ["head", "seed", "on", "median", "95%", "worst", "failures", "unsure", "unflagged failures", "s"]
+        [
+            "head",
+            "seed",
+            "on",
+            "median",
+            "95%",
+            "worst",
+            "failures",
+            "unsure",
+            "unflagged failures",
+            "error / doubt",
+            "s",
+        ]
     ]
-    for row in ledger.where(what="localizer"):
+    localizers = ledger.where(what="localizer", rules=RULES, calibrated=True)
+    for row in localizers:
         for where in ("held_out", "target"):
             found = row[where]
             numbers = (f"{found[name]:.1f}" for name in ("median", "p95", "worst"))
             counts = (f"{found[n]} of {found['cases']}" for n in ("failures", "unsure", "failures_unflagged"))
-            rows.append([row["head"], row["seed"], where, *numbers, *counts, row["seconds"]])
+            rows.append(
+                [row["head"], row["seed"], where, *numbers, *counts, found["rms_error_over_doubt"], row["seconds"]]
+            )
     print("\nLocalization, px\n" + table(rows))
+    for row in localizers:
+        print(f"{row['head']} {row['seed']}, validation median by step:", row["looks"])
     runs = ledger.where(what="finetune", rules=RULES)
     for labels in sorted({run["labels"] for run in runs}):
-        rows = [["look", "λ", "anchor", "size", "Dice by seed", "mean ± SD", "worst", "HD95, px", "validation", "s"]]
-        own = [run for run in runs if run["labels"] == labels]
-        for kind in dict.fromkeys((r["look"], r["lambda"], r["anchor"], r["size"]) for r in own):
-            alike = [r for r in own if (r["look"], r["lambda"], r["anchor"], r["size"]) == kind]
-            dice = [r["held_out"]["dice_mean"] for r in alike]
-            validation = [v for r in alike if (v := r["validation"]["dice_mean"]) is not None]
-            rows.append(
-                [
-                    *kind,
-                    " / ".join(f"{d:.3f}" for d in dice),
-                    f"{statistics.mean(dice):.3f}" + (f" ± {statistics.stdev(dice):.3f}" if len(dice) > 1 else ""),
-                    f"{min(r['held_out']['worst'] for r in alike):.3f}",
-                    f"{statistics.mean(r['held_out']['hd95_mean'] for r in alike):.1f}",
-                    f"{statistics.mean(validation):.3f}" if validation else "–",
-                    f"{statistics.mean(r['seconds'] for r in alike):.0f}",
-                ]
-            )
+        rows = [["look", "source", "λ", "Dice by seed", "mean ± SD", "worst", "HD95, px", "validation", "s"]]
+        groups: dict[tuple[str, ...], list[Key]] = {}
+        for run in (run for run in runs if run["labels"] == labels):
+            groups.setdefault((run["look"], _source(run), run["lambda"]), []).append(run)
+            if _source(run) == "heatmap":
+                groups.setdefault((run["look"], _source(run), "chosen"), []).append(run)
+        for (look, source, strength), alike in groups.items():
+            chosen = _best_by_seed(alike) if strength == "chosen" else alike
+            if chosen:
+                rows.append([look, source, strength, *_cells(chosen)])
         print(f"\n{labels} masks, held-out cases\n" + table(rows))
+
+
+def _source(run: Key) -> str:
+    if run["lambda"] == "scratch":
+        return "none"
+    return str(run.get("source", "heatmap")) + (" and decoder" if run["anchor"] == "all" else "")
+
+
+def _best_by_seed(runs: list[Key]) -> list[Key]:
+    """Of each seed the run whose λ has the best Dice on its validation cases; none where there are no such cases."""
+    seeds = sorted({run["seed"] for run in runs})
+    own = [
+        [run for run in runs if run["seed"] == seed and run["validation"]["dice_mean"] is not None] for seed in seeds
+    ]
+    return [max(alike, key=lambda run: float(run["validation"]["dice_mean"])) for alike in own if alike]
+
+
+def _cells(runs: list[Key]) -> list[str]:
+    dice = [run["held_out"]["dice_mean"] for run in runs]
+    validation = [value for run in runs if (value := run["validation"]["dice_mean"]) is not None]
+    return [
+        " / ".join(f"{value:.3f}" for value in dice),
+        f"{statistics.mean(dice):.3f}" + (f" ± {statistics.stdev(dice):.3f}" if len(dice) > 1 else ""),
+        f"{min(run['held_out']['worst'] for run in runs):.3f}",
+        f"{statistics.mean(run['held_out']['hd95_mean'] for run in runs):.1f}",
+        f"{statistics.mean(validation):.3f}" if validation else "–",
+        f"{statistics.mean(run['seconds'] for run in runs):.0f}",
+    ]
 
 
 if __name__ == "__main__":
