@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from ledger import Key, Ledger, table
@@ -60,13 +61,11 @@ ARMS = (
 def main() -> None:
     options = parse()
     ledger, until = Ledger(options.ledger), time.monotonic() + 60 * options.minutes
-    for seed in options.seeds:
-        for labels in options.labels:
-            for arm in ARMS:
-                for strength in arm.strengths:
-                    for case in range(len(read_dataset(options.target).labelled)):
-                        if time.monotonic() < until:
-                            run(options, ledger, arm, strength, labels, case, seed)
+    cases = range(len(read_dataset(options.target).labelled))
+    arms = [(arm, strength) for arm in ARMS if arm.encoder in options.encoders for strength in arm.strengths]
+    for seed, labels, case, (arm, strength) in product(options.seeds, options.labels, cases, arms):
+        if time.monotonic() < until:
+            run(options, ledger, arm, strength, labels, case, seed)
     report(ledger)
 
 
@@ -78,6 +77,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--volumes", type=Path, nargs="+", help="dataset folders of volumes with masks")
     parser.add_argument("--ledger", type=Path, default=Path(__file__).parent / "results" / "volumes.jsonl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--encoders", nargs="+", default=[FLAT, DEEP, MED3D], choices=[FLAT, DEEP, MED3D])
     parser.add_argument("--labels", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=150)
