@@ -142,13 +142,13 @@ class Person:
 
 def told(rounds: list[Round]) -> dict[str, Any]:
     """The rounds as figures."""
-    seconds = sum(each.human + each.system for each in rounds)
     system = 1000 * np.array([each.system for each in rounds])
     accepted = [each.error for each in rounds if each.kind == "accepted" and each.error is not None]
     wrong = [each for each in rounds if each.kind == "corrected"]
     first = next((number for number, each in enumerate(rounds) if each.error is not None), None)
     return {
-        "clicks per minute": round(60 * len(rounds) / seconds, 1),
+        "clicks per minute": pace(rounds),
+        "from the first proposal on": pace(rounds[first:]) if first is not None else None,
         "kinds": {kind: sum(each.kind == kind for each in rounds) for kind in ("clicked", "accepted", "corrected")},
         "clicks before the first proposal": first,
         "system, ms": {"median": round(float(np.median(system))), "p95": round(float(np.percentile(system, 95)))},
@@ -156,6 +156,11 @@ def told(rounds: list[Round]) -> dict[str, Any]:
         "wrong and unsure": f"{sum(each.unsure for each in wrong)} of {len(wrong)}",
         "right and unsure": f"{sum(each.unsure for each in rounds if each.kind == 'accepted')} of {len(accepted)}",
     }
+
+
+def pace(rounds: list[Round]) -> float:
+    """Clicks per minute."""
+    return round(60 * len(rounds) / sum(each.human + each.system for each in rounds), 1)
 
 
 def _spread(errors: list[float]) -> dict[str, float]:
