@@ -15,13 +15,17 @@ from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.average import Average
 from napari_tlseg.learn.fit import Schedule, fit
 from napari_tlseg.learn.objectives import Objective
-from napari_tlseg.studies.drift import STRONGEST, DriftCurve, next_strength
+from napari_tlseg.studies.drift import DriftCurve, next_strength
 
 WALK = 0.2
 """Drift of a free encoder under Adam: WALK · rate · √(parameters · steps) / ‖θ̄‖, as of a random walk."""
 LEVEL = 0.5
 """Factor on the learning rate along the path. It does not fall and rise again at each λ, which costs more than a short
 training wins back; the noise of a constant rate is averaged out."""
+
+
+NEAR = 0.1
+"""The λ from which it is not far to ∞: the encoder has moved by some 2 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +69,8 @@ def walk(
     """Train `setting.model` at one λ after the other; after each the model is the one of that λ, and a Reached is said.
 
     At λ = ∞ the statistics of batch-norm are the source's, elsewhere those of the new images, to which the decoder
-    would have to get used at the second λ. So a path from ∞ begins at a λ that holds the encoder as well, is ∞ for a
-    moment, goes back, and on from there. The models are means over the last steps.
+    would have to get used at the second λ. So a path from ∞ begins at that one, is at ∞ for a moment, goes back, and on
+    from there. The models are means over the last steps.
 
     The steps are counted through. Without a source there is one stage, without λ. A stop ends it before the λ at hand
     is reached.
@@ -75,8 +79,9 @@ def walk(
     way = _Way(setting=setting, objective=objective, seed=seed, control=control)
     average = Average() if plan.stages > 1 else None
     yield Started(stage="train", total=plan.total)
-    if plan.from_frozen and average is not None:
-        yield from way.train(STRONGEST, plan.first, average)
+    if plan.from_frozen and average is not None and setting.anchor is not None:
+        second = _strength(plan, setting.anchor, [(math.inf, 0.0)], LEVEL * rate)
+        yield from way.train(max(second, NEAR), plan.first, average)
         before = way.state()
         yield from way.train(math.inf, plan.further, Average())
         if control.stop:

@@ -35,7 +35,7 @@ SHOW = (
 )
 RANK = (
     "Compare the λ of the path in every case, with a mask or without, and put the cases on top in which they disagree "
-    "most: a mask of these teaches most. It may be stopped, and goes on from there."
+    "most: a mask of these is likely to teach most. It may be stopped, and goes on from there."
 )
 
 
