@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, QTimer
+from qtpy.QtCore import QSize, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 from superqt import QElidingLabel
@@ -43,14 +43,16 @@ class Curves(QWidget):
         self._layers.setToolTip(as_tooltip(LAYERS))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._heading)
+        head = QHBoxLayout()
+        head.addWidget(self._heading, 1)
+        head.addWidget(QLabel("by training step"))
+        layout.addLayout(head)
         moved = QHBoxLayout()
         moved.addWidget(self._drift, 3)
         moved.addWidget(self._layers, 2)
         for plot in (self._loss, self._score):
             layout.addWidget(plot, 1)
         layout.addLayout(moved, 1)
-        layout.addWidget(QLabel("Training step"), alignment=Qt.AlignmentFlag.AlignHCenter)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._timer = QTimer(self, singleShot=True, interval=MOMENT)
         self._timer.timeout.connect(self._draw)
@@ -93,7 +95,6 @@ class Curves(QWidget):
         self._timer.stop()
         self._history = history
         self._heading.setText(title)
-        self._heading.setVisible(bool(title))
         self._draw()
 
     def _draw(self) -> None:

@@ -96,17 +96,15 @@ class TrainDock(QWidget):
         """What is chosen scrolls above; what is started, and how it goes, stays in sight below."""
         above, below = QWidget(), QWidget()
         column, rows = QVBoxLayout(above), QVBoxLayout(below)
-        for each in (_heading("Source"), self.source, _heading("Masks"), self.masks):
+        for each in (_heading("Source"), self.source, _heading("Masks"), self.masks, self._focus):
             column.addWidget(each)
-        for fold in (self._settings, self._worth):
-            column.addWidget(fold)
+        for each in (self._settings, self._worth, self._no_gpu):
+            column.addWidget(each)
         for each in (
             _heading("Closeness to the source"),
             self.strength,
             self.path_plot,
-            self._focus,
             self.cost,
-            self._no_gpu,
             self._warm,
         ):
             rows.addWidget(each)
@@ -315,9 +313,9 @@ class TrainDock(QWidget):
         self.studies.setPossible(crossval=self._path.isEnabled(), efficiency=self._train.isEnabled())
         self.studies.setStudies(() if folder is None else studies_of(folder), self.source.value())
         self._arrange()
-        for widget in (self.cost, self._warm, self._focus):
+        for widget in (self.cost, self._warm):
             widget.setVisible(not busy)
-        self._no_gpu.setVisible(not busy and bool(self._no_gpu.text()))
+        self._no_gpu.setVisible(bool(self._no_gpu.text()))
 
     def _draw(self, drawn: bool) -> None:
         self._drawn = drawn

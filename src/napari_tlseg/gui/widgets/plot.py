@@ -53,7 +53,7 @@ class Plot(QWidget):
     def span(self, last: int, labelled: bool) -> None:
         """The steps to show, and whether they are numbered here."""
         self._bottom.setVisible(labelled)
-        self._canvas.setMinimumHeight((8 if labelled else 6) * self.fontMetrics().height())
+        self._canvas.setMinimumHeight((7 if labelled else 5) * self.fontMetrics().height())
         self._view.setXRange(0, max(1, last), padding=0.02)
 
     def draw_course(self, steps: Sequence[int], values: Sequence[float], raw: Sequence[float]) -> None:
@@ -140,7 +140,7 @@ class Plot(QWidget):
             axis.setTextPen(ink)
             axis.setTickFont(self.font())
             axis.setStyle(maxTickLevel=0)
-            axis.setTickDensity(0.5)
+            axis.setTickDensity(0.4)
         self._left.setWidth(metrics.horizontalAdvance("0.0000"))
         self._bottom.setHeight(metrics.height() * 3 // 2)
         self._faint.setPen(_faded(ink, 0.25))

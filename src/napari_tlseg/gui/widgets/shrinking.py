@@ -38,5 +38,5 @@ class Shrinking(QScrollArea):
         content, frame = self.widget(), self.height() - self.viewport().height()
         flows = content.hasHeightForWidth()
         height = content.heightForWidth(self.width() - frame) if flows else content.sizeHint().height()
-        self.setMaximumHeight(height + frame)
+        self.setMaximumHeight(max(height, content.minimumSizeHint().height()) + frame)  # of text that flows the larger
         self.updateGeometry()
