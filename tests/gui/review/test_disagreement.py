@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari import Viewer
     from pytestqt.qtbot import QtBot
 
-pytestmark = [pytest.mark.window, pytest.mark.slow]
+pytestmark = [pytest.mark.window, pytest.mark.slow, pytest.mark.usefixtures("lent_worker")]
 STEPS = ("--steps", "30", "--warm", "0.5", "--size", "32", "--batch", "4", "--device", "cpu", "--precision", "float32")
 BARE = "eye7"
 LEFT = Qt.MouseButton.LeftButton

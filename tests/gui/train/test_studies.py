@@ -93,6 +93,7 @@ def test_label_efficiency_is_drawn_against_the_number_of_masks(box: StudyBox) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("lent_worker")
 def test_lambda_is_recommended_by_the_worker_and_label_efficiency_is_counted(
     viewer: Viewer, qtbot: QtBot, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.dock import TrainDock
 from napari_tlseg.gui.train.sentences import verdict
+from napari_tlseg.gui.widgets.shrinking import Shrinking
 from tiny import write_eyes
 
 if TYPE_CHECKING:
@@ -505,6 +506,8 @@ def test_train_stop_and_the_slider_are_in_sight_and_no_text_is_cut_off(
     dock, window = desk.dock, desk.viewer.window._qt_window
     window.resize(1280, 1000)
     dock.setFixedWidth(width)
+    qtbot.wait(50)
+    assert dock.findChild(Shrinking).verticalScrollBar().maximum() == 0, "nothing scrolls where there is room"
     desk.train()
     desk.tell(0, Started(stage="train", total=50), Noted(text="a long note " * 20), Stepped(step=1, loss=1))
     qtbot.wait(50)
