@@ -142,7 +142,7 @@ def test_the_layers_are_bars_beside_the_drift_and_no_taller(curves: Curves, run:
     bars, drift = curves._layers, curves._drift
     assert bars.isVisible() and bars.y() == drift.y() and bars.height() == drift.height() and bars.x() > drift.x()
     assert bars._bars.opts["x"].tolist() == [1, 2, 3] and bars._bars.opts["height"] == pytest.approx([0, 20, 10])
-    assert (bars._name.text(), bars._note.text()) == ("By layer, %", "most 20")
+    assert bars._name.text() == "By layer, %"
     assert "edges" in bars.toolTip() and "λ" in bars.toolTip()
     curves.clear()
     assert not bars.isVisible()

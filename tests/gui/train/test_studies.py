@@ -108,6 +108,7 @@ def test_lambda_is_recommended_by_the_worker_and_label_efficiency_is_counted(
     dock.form.setValue({**TINY, "steps": 2})
     box.form.setValue({"folds": 2, "warm": 0.5})
     dock._worth.set_open(True)
+    qtbot.waitUntil(lambda: box._count.visibleRegion().boundingRect().height() == box._count.height())
     QTest.mouseClick(box._recommend, LEFT)
     desk.wait(lambda: any(isinstance(event, Stepped) for event in desk.heard))
     assert not dock.strength.isEnabled() and not box._recommend.isEnabled() and dock.progress.isVisible()

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from qtpy.QtCore import Qt
-
 from napari_tlseg.gui.review.legend import DASH
 from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.widgets.rows import Column, Row, Rows
@@ -80,9 +78,6 @@ class CaseTable(Rows):
         self._cases = tuple(cases)
         compared = any(case.disagreement is not None for case in self._cases)
         self.setColumnHidden(PLACES["disagreement"], not compared)
-        head = self.horizontalHeader()
-        head.setSortIndicatorShown(compared)
-        head.setSortIndicator(PLACES[self._order], Qt.SortOrder.DescendingOrder)
         ordered = most_disagreement_first if compared and self._order == "disagreement" else worst_first
         self.setRows([_row(case) for case in ordered(self._cases)])
 

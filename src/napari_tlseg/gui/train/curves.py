@@ -119,7 +119,7 @@ class Curves(QWidget):
         self._layers.span(len(stages) + 1, labelled=True)
         self._layers.number({1: "fine", len(stages): "deep"})
         self._layers.draw_bars(stages)
-        self._layers.write("By layer, %", f"most {max(stages):.2g}" if stages else "")
+        self._layers.write("By layer, %", "")
 
 
 def _score_title(history: History) -> tuple[str, str]:

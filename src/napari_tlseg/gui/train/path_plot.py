@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QHBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from napari_tlseg.events import Event, Reached
 from napari_tlseg.gui.widgets.fields import as_tooltip
@@ -31,6 +31,7 @@ class PathPlot(QWidget):
             as_tooltip("Mean over the validation cases at each λ; the bars are one standard deviation long, both ways.")
         )
         self._drift.setToolTip(as_tooltip("How far the encoder's weights are from the source's, relative to these."))
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)  # the room is for the curves
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self._score, 3)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -103,6 +103,10 @@ class Plot(QWidget):
         if list(moves) != self._moves:
             self._moves, self._labelled = list(moves), labelled
             self._draw_moves()
+
+    def sizeHint(self) -> QSize:
+        """No more than can be read; where there is room it grows."""
+        return self.minimumSizeHint()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
