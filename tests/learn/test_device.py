@@ -34,6 +34,12 @@ def test_precision_is_what_was_asked_for_or_what_is_fast():
     assert pick_precision("auto", torch.device("mps")) == torch.float32
 
 
+def test_a_cpu_learns_from_volumes_in_single_precision():
+    assert pick_precision("auto", CPU, learns_volumes=True) == torch.float32
+    with pytest.raises(InputError, match="a CPU cannot learn from volumes in bfloat16; leave --precision at auto"):
+        pick_precision("bfloat16", CPU, learns_volumes=True)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_convolutions_are_in_that_precision(precision):
     with autocast(CPU, precision):

@@ -107,7 +107,7 @@ def settle_job(job: Anchored, strength: float, start: Checkpoint | None = None) 
         model=model,
         anchor=anchor,
         optimizer=_optimizer(job, model, anchor),
-        precision=pick_precision(job.precision, device),
+        precision=pick_precision(job.precision, device, learns_volumes=material.patch is not None),
         provenance=Provenance(
             task="segment",
             encoder=source.encoder_name,

@@ -90,7 +90,7 @@ def settle_job(job: Pretrain) -> Setting:
         pool=pool,
         model=model,
         optimizer=_optimizer(job, model),
-        precision=pick_precision(job.precision, device),
+        precision=pick_precision(job.precision, device, learns_volumes=pool.patch is not None),
     )
 
 

@@ -41,8 +41,16 @@ def move(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device, memory_format=LAYOUT[images.ndim])
 
 
-def pick_precision(name: Precision, device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies it faster than float32, else float32."""
+def pick_precision(name: Precision, device: torch.device, *, learns_volumes: bool = False) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it faster than float32, else float32.
+
+    To learn from volumes a CPU takes float32: of a 3×3×3 convolution on 2×2×2 voxels, as there are in a U-Net's depth,
+    its gradients in bfloat16 hold numbers that were never written (oneDNN, as of PyTorch 2.15).
+    """
+    if learns_volumes and device.type == "cpu":
+        if name == "bfloat16":
+            raise InputError("a CPU cannot learn from volumes in bfloat16", remedy="leave --precision at auto")
+        return torch.float32
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     if device.type == "cuda":
