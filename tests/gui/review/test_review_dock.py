@@ -87,6 +87,7 @@ class Desk:
     def __init__(self, viewer: Viewer, qtbot: QtBot) -> None:
         self.viewer, self.qtbot = viewer, qtbot
         self.dock = ReviewDock(viewer)
+        self.dock.setMinimumWidth(480)  # where the tables leave nothing out
         self.session: Session = self.dock.session
         self.tabs = QTabWidget()
         self.tabs.addTab(self.dock, "Review")

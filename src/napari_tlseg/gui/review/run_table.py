@@ -19,7 +19,7 @@ KILLED = "It did not come to its end and was not scored; its model is the best t
 COLUMNS = (
     Column(title="Run", tip="The latest comes first"),
     Column(title="λ", tip="How closely the encoder was held to its source, at the end of the training"),
-    Column(title="Source", tip="What the encoder was pretrained on"),
+    Column(title="Source", tip="What the encoder was pretrained on", spare=True),
     Column(title="Dice ± SD", tip="Mean and standard deviation over the validation cases", number=True),
     Column(title="Precision", tip="TP / (TP + FP), the mean over the validation cases", number=True),
     Column(title="Held-out", tip="Dice ± SD over the held-out cases that the source did not see", number=True),

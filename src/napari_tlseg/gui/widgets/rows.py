@@ -25,6 +25,8 @@ class Column:
     tip: str = ""
     number: bool = False
     """Numbers are set flush right."""
+    spare: bool = False
+    """Left out where the table is too narrow; the first such goes first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +119,20 @@ class Rows(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
 
     def _fit(self) -> None:
-        """Where the others leave too little, names are still legible, and one scrolls."""
-        others = sum(self.columnWidth(place) for place in range(1, self.columnCount()))
-        legible = min(self.sizeHintForColumn(0), self.fontMetrics().averageCharWidth() * NAME)
-        self.setColumnWidth(0, max(self.viewport().width() - others, legible))
+        """Names are legible in any case: for that the spare columns go, and where it is not enough, one scrolls."""
+        room, legible = self.viewport().width(), self.fontMetrics().averageCharWidth() * NAME
+        legible = min(self._needs(0), legible)
+        spare = [place for place, column in enumerate(self._columns) if column.spare]
+        others = {place for place in range(1, self.columnCount()) if place in spare or not self.isColumnHidden(place)}
+        for place in spare:
+            if scarce := legible + sum(map(self._needs, others)) > room:
+                others.remove(place)
+            self.setColumnHidden(place, scarce)
+        self.setColumnWidth(0, max(room - sum(map(self._needs, others)), legible))
+
+    def _needs(self, place: int) -> int:
+        """Pixels of a column."""
+        return max(self.sizeHintForColumn(place), self.horizontalHeader().sectionSizeHint(place))
 
     def _height(self, rows: int) -> int:
         head = self.horizontalHeader().sizeHint().height()
