@@ -4,7 +4,8 @@
 also moves the camera, so that the canvas is drawn. The training runs in the worker process, as the plugin does it, or
 in a thread of the window's own process, for comparison; steps per second are held against the same job from the command
 line. ``clicks``: from the mouse's release to the click on the disk and the next image on the canvas. ``slices``:
-stepping through 512 × 512 × 300 voxels. ``rounds``: start, stop, close, and what is left behind.
+stepping through 512 × 512 × 300 voxels. Of all three the median of the rounds is said, and their range.
+``rounds``: start, stop, close, and what is left behind.
 
     xvfb-run -s "-screen 0 1280x1024x24" python benchmarks/gui.py frames --rounds 3 --out frames.json
     xvfb-run -s "-screen 0 1280x1024x24" python benchmarks/gui.py clicks
@@ -98,11 +99,16 @@ class Frames:
 class Clicks:
     """From the release of the mouse button to the click on the disk, and to the next image on the canvas."""
 
+    rounds: int = 3
     cases: int = 60
     size: int = 768
     out: Path | None = None
 
     def run(self) -> None:
+        say_rounds([self._round() for _ in range(self.rounds)], self.out)
+
+    def _round(self) -> dict[str, list[float]]:
+        """A folder from its first image to its last, in a window of its own."""
         with tempfile.TemporaryDirectory() as name, window() as viewer:
             from napari_tlseg.gui.click.dock import ClickDock
             from napari_tlseg.gui.session import Session
@@ -123,9 +129,7 @@ class Clicks:
                 each = self._click(viewer, session, folder, written)
                 saved.append(each[0])
                 shown.append(each[1])
-        say("click to saved", saved)
-        say("click to next image drawn", shown)
-        keep(self.out, {"saved": saved, "shown": shown})
+        return {"click to saved": saved, "click to next image drawn": shown}
 
     def _click(self, viewer: Any, session: Any, folder: Path, written: list[float]) -> tuple[float, float]:
         hands, before, rows = Hands(viewer), session.case, len(session.clicks)
@@ -145,11 +149,16 @@ class Clicks:
 class Slices:
     """Stepping through the slices of a volume, bare and with the error overlay, each drawn before the next."""
 
+    rounds: int = 3
     shape: tuple[int, int, int] = (300, 512, 512)
     steps: int = 200
     out: Path | None = None
 
     def run(self) -> None:
+        say_rounds([self._round() for _ in range(self.rounds)], self.out)
+
+    def _round(self) -> dict[str, list[float]]:
+        """All ways of showing a volume, in a window of its own."""
         from napari.layers import Layer
 
         rng = np.random.default_rng(0)
@@ -170,9 +179,7 @@ class Slices:
             results["filled"] = self._step(viewer)
             overlay.set_outline(True)
             results["outlines"] = self._step(viewer)
-        for name, times in results.items():
-            say(f"slice, {name}", times)
-        keep(self.out, results)
+        return {f"slice, {name}": times for name, times in results.items()}
 
     def _step(self, viewer: Any) -> list[float]:
         canvas, times = viewer.window._qt_viewer.canvas.native, []
@@ -208,6 +215,8 @@ class Rounds:
                         flush=True,
                     )
         keep(self.out, {"threads, processes, MiB": left})
+        if any(facts[:2] != left[0][:2] for facts in left):
+            sys.exit("threads or processes were left behind")
 
     def _round(self, folder: Path) -> None:
         with window() as viewer:
@@ -351,8 +360,13 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {"p50": round(float(p50), 2), "p99": round(float(p99), 2), "max": round(max(values), 2), "n": len(values)}
 
 
-def say(name: str, values: list[float]) -> None:
-    print(f"{name:30}{percentiles(values)} ms")
+def say_rounds(rounds: list[dict[str, list[float]]], out: Path | None) -> None:
+    """Of each round its percentiles; of all of them the median and the range."""
+    for name in rounds[0]:
+        found = [percentiles(each[name]) for each in rounds]
+        for key in ("p50", "p99", "max"):
+            print(f"{name:30}{key:5}{_spread([each[key] for each in found])} ms")
+    keep(out, rounds)
 
 
 def keep(out: Path | None, results: Any) -> None:

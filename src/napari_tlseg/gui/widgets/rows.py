@@ -132,7 +132,7 @@ class Rows(QTableWidget):
 
     def _needs(self, place: int) -> int:
         """Pixels of a column."""
-        return max(self.sizeHintForColumn(place), self.horizontalHeader().sectionSizeHint(place))
+        return int(max(self.sizeHintForColumn(place), self.horizontalHeader().sectionSizeHint(place)))
 
     def _height(self, rows: int) -> int:
         head = self.horizontalHeader().sizeHint().height()
