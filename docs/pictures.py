@@ -1,4 +1,4 @@
-"""The pictures of docs/napari.md, made anew: a real napari window on synthetic photographs, in mid-journey.
+"""The pictures of the docs, made anew: a real napari window on synthetic photographs, in mid-journey; and the demo.
 
 make docs
 """
@@ -16,18 +16,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["NAPARI_CONFIG"] = ""
 
 import napari
-from PIL import Image
+from PIL import Image, ImageOps
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QPushButton, QTableWidget
 
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.phantoms import write_fundus
+from napari_tlseg.data.run import read_summary
+from napari_tlseg.engine.jobs import Demo
+from napari_tlseg.events import Finished
 from napari_tlseg.gui.workbench import NAME, PLUGIN, open_workbench
 
 IMAGES = Path(__file__).parent / "images"
 THEMES = "dark", "light"
 SIZE = 1360, 900
 CASES, MASKS, SEED = 20, 12, 7
+TILE = 300, 300
+"""Of the demo's picture."""
 
 
 def main() -> None:
@@ -46,6 +51,23 @@ def main() -> None:
         review(viewer, bench)
         export(viewer, bench)
         viewer.close()
+        demo(Path(name, "demo"))
+
+
+def demo(out: Path) -> None:
+    """The errors of three held-out cases of `make demo`: above from scratch, below from the clicks."""
+    *_, last = Demo(out=out).run()
+    assert isinstance(last, Finished)
+    print(*last.summary["rows"], sep="\n")
+    runs = [out / "runs" / name for name in ("scratch", "between")]
+    cases = read_summary(runs[0])["cases"][:3]
+    tiles = [[Image.open(run / "overlays" / f"{case}.png").convert("RGB") for case in cases] for run in runs]
+    width, height = TILE
+    sheet = Image.new("RGB", (width * len(cases), height * len(runs)))
+    for row, tile_row in enumerate(tiles):
+        for column, tile in enumerate(tile_row):
+            sheet.paste(ImageOps.fit(tile, TILE), (width * column, height * row))
+    sheet.save(IMAGES / "demo.jpg", quality=88, optimize=True)
 
 
 def click(viewer: Any, bench: Any, folder: Path, points: dict[str, Any]) -> None:
