@@ -93,8 +93,8 @@ class Pretrain(Training):
     gamma: float = 2.0
     """Of classify: the focal loss counts a label that is known with probability p by (1 − p)^gamma."""
     teacher: Annotated[Path | None, arg(metavar="SOURCE", help_behavior_hint="")] = None
-    """Of classify: a source of the same labels that says which there are in the images of --unlabelled, to learn from
-    these too, under noise; the result may be the next teacher (noisy student; Xie et al.)."""
+    """Of classify: a source of the same labels that says which there are in other images, to learn from these too,
+    under noise; the result may be the next teacher (noisy student; Xie et al.)."""
     unlabelled: Annotated[Path | None, arg(metavar="DATA", help_behavior_hint="")] = None
     """The folder of images that the teacher labels."""
     steps: int = 1000

@@ -49,7 +49,7 @@ class Walking(Anchored):
     strengths: Annotated[Strengths, arg(name="lambdas")] = ()
     """From large to small, as inf,1,0.1,0; auto spaces them so that the encoder goes as far from each to the next."""
     warm: float = 0.0625
-    """Steps at each λ, as a share of --steps, after as many as these at the first."""
+    """Steps at each λ, as a share of the steps, after as many as these at the first."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -17,6 +17,8 @@ from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.gui.widgets.form import Form, field_help
 from napari_tlseg.gui.widgets.strength import StrengthSlider
 from napari_tlseg.learn.postprocess import Postprocess
+from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
+from napari_tlseg.studies.teaching import Student
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -179,7 +181,7 @@ def test_many_names_can_be_found_by_a_part_of_them(form: Form, qtbot: QtBot) -> 
     combo.completer().popup().hide()
 
 
-@pytest.mark.parametrize("job", [Pretrain, Finetune, Predict, Postprocess])
+@pytest.mark.parametrize("job", [Pretrain, Finetune, Predict, Postprocess, LambdaPath, Crossval, Efficiency, Student])
 def test_help_is_of_the_docstrings_and_no_flag_is_in_it(job: type) -> None:
     help = field_help(job)
     assert help.keys() == {field.name for field in fields(job)}
