@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
 from qtpy.QtWidgets import QCheckBox
 
 from napari_tlseg.data.case import Case
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 ROLE = "crop"
 COLOUR = "#4fc3f7"
+FINE = 300
+"""The rim is one of so many parts of the image's longer side thick."""
 
 
 class CropBox(QCheckBox):
@@ -41,20 +45,22 @@ class CropBox(QCheckBox):
         if found is None or found.crop is None or not self.isChecked():
             canvas.remove(ROLE)
         else:
-            canvas.put(ROLE, box_layer(found.case, found.crop))
+            canvas.put(ROLE, box_layer(found.case, found.crop)).editable = False
 
 
 def box_layer(case: Case, crop: Crop) -> LayerData:
-    """A rectangle around the pixels of the crop, of a volume one in each plane that was looked at."""
-    top, left, height, width = crop.box
-    ys, xs = (top - 0.5, top + height - 0.5), (left - 0.5, left + width - 0.5)
-    corners = np.array([(ys[0], xs[0]), (ys[0], xs[1]), (ys[1], xs[1]), (ys[1], xs[0])])
-    volume = len(case.geometry.shape) == 3
-    boxes = [np.insert(corners, 0, plane, axis=1) for plane in crop.planes] if volume else [corners]
-    look = {
-        "shape_type": "rectangle",
-        "face_color": "transparent",
-        "edge_color": COLOUR,
-        "edge_width": max(case.geometry.plane_shape[1:]) / 300,
-    }
-    return boxes, {"name": "what was looked at", **placement(case.geometry), **look}, "shapes"
+    """A rim of labels along the crop, of a volume in the planes that were looked at.
+
+    No rectangle of a Shapes layer: where that is taken away, napari 0.9 crashes on Mesa at the next drawing.
+    """
+    rim = max(1, round(max(case.geometry.plane_shape[1:]) / FINE))
+    plane = np.ones((crop.box.height, crop.box.width), np.uint8)
+    plane[rim:-rim, rim:-rim] = 0
+    place = placement(case.geometry)
+    first: tuple[int, ...] = (crop.box.top, crop.box.left)
+    data: NDArray[np.uint8] = plane
+    if len(case.geometry.shape) == 3:
+        first, data = (crop.planes.start, *first), np.broadcast_to(plane, (len(crop.planes), *plane.shape))
+    place["translate"] = tuple(np.add(place["translate"], np.multiply(first, place["scale"])))
+    colours = DirectLabelColormap(color_dict={None: "transparent", 1: COLOUR})
+    return data, {"name": "what was looked at", **place, "colormap": colours, "opacity": 1.0}, "labels"
