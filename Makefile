@@ -12,7 +12,7 @@ help:  ## this list
 demo: $(ready)  ## clicks → pretrain → fine-tune → masks, on phantoms or on yours: make demo DATA=folder
 	@$(bin)/napari-tlseg demo $(if $(DATA),--data "$(DATA)") --out demo $(ARGS)
 
-test: ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+test: ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 test: $(ready)  ## all tests, in two processes, or some of them in one: make test ARGS="tests/data -x"
 	@OMP_NUM_THREADS=1 sh scripts/on_screen.sh $(bin)/python -m pytest $(ARGS)
 
