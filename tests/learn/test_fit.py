@@ -115,7 +115,7 @@ def test_a_localizer_is_trained_by_the_same_loop():
     task = Localize(SAMPLES, SAMPLES, Augment(rotate=0, zoom=0, shift=0), 6)
     before = evaluate(model, task, SAMPLES, torch.float32)["error"]
     optimizer = torch.optim.RMSprop(model.parameters(), 1e-3)
-    events = list(fit(model, task, optimizer, Schedule(steps=60, evaluate_every=20)))
+    events = list(fit(model, task, optimizer, Schedule(steps=200, evaluate_every=50)))
     errors = [event.scores["error"] for event in events if isinstance(event, Evaluated)]
     kept = evaluate(model, task, SAMPLES, torch.float32)["error"]
     assert kept == pytest.approx(errors[-1], rel=1e-5)
