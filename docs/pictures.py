@@ -64,7 +64,8 @@ def demo(out: Path) -> None:
     sheet = Image.new("RGB", (width * len(cases), height * len(runs)))
     for row, tile_row in enumerate(tiles):
         for column, tile in enumerate(tile_row):
-            sheet.paste(ImageOps.fit(tile, TILE), (width * column, height * row))
+            picture_alone = tile.crop((0, 0, tile.width, tile.width))  # the legend is below it
+            sheet.paste(ImageOps.fit(picture_alone, TILE), (width * column, height * row))
     sheet.save(IMAGES / "demo.jpg", quality=88, optimize=True)
 
 
