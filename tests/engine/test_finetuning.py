@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_tlseg import journey
 from napari_tlseg.cli import main
 from napari_tlseg.data.run import read_summary
-from napari_tlseg.engine import finetuning
+from napari_tlseg.engine import finetuning, settling
 from napari_tlseg.engine.source import Source
 from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.errors import InputError
@@ -70,8 +70,8 @@ def test_the_record_of_each_kind_of_beginning() -> None:
 
 
 def test_a_run_that_exists_is_refused_before_any_work(eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetuning.Source, "find", lambda *given: pytest.fail("weights were looked for"))
-    monkeypatch.setattr(finetuning, "gather", lambda *given: pytest.fail("the folder was read"))
+    monkeypatch.setattr(Source, "find", lambda *given: pytest.fail("weights were looked for"))
+    monkeypatch.setattr(settling, "gather", lambda *given: pytest.fail("the folder was read"))
     with pytest.raises(InputError, match="already holds a run"):
         journey.finetune(eyes, eyes / "first", "imagenet", encoder="resnet18", **TINY)
 

@@ -20,6 +20,7 @@ from napari_tlseg.engine import finetuning, pretraining
 from napari_tlseg.engine.pool import Pool
 from napari_tlseg.engine.pretraining import Pretrained
 from napari_tlseg.engine.running import Material, Samples, Stopped, guarded
+from napari_tlseg.engine.settling import settle_finetune
 from napari_tlseg.engine.trainings import Estimate, Finetune, Pretrain
 from napari_tlseg.events import Control, Event, Finished, Stepped
 from napari_tlseg.learn.anchor import Anchor
@@ -104,7 +105,7 @@ def _trial_pretrain(job: Pretrain) -> _Trial:
 
 def _trial_finetune(job: Finetune) -> _Trial:
     RunFolder.check(job.out, job.overwrite)
-    setting = finetuning.settle_finetune(job)
+    setting = settle_finetune(job)
     return _Trial(
         parts=_count(setting.material.parts),
         size=setting.material.size,

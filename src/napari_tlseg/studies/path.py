@@ -16,16 +16,15 @@ from napari_tlseg.data.run import RunFolder, jsonable
 from napari_tlseg.data.split import Part
 from napari_tlseg.engine.finetuning import (
     Keeper,
-    Setting,
     conclude,
     make_objective,
     recorded,
     segmenter_of,
-    settle_job,
 )
 from napari_tlseg.engine.focusing import keep_localizer
 from napari_tlseg.engine.running import Outcome, Stopped, noted, read_samples
 from napari_tlseg.engine.scoring import score_one, write_score_rows
+from napari_tlseg.engine.settling import Setting, settle_job
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Noted, Reached
 from napari_tlseg.learn.metrics import Score, case_means, summarize

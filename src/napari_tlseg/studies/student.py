@@ -18,9 +18,10 @@ from napari_tlseg.data.case import Case
 from napari_tlseg.data.files import atomic_path
 from napari_tlseg.data.pseudo import FOLDER, ROUNDS, TABLE
 from napari_tlseg.data.run import RunFolder, jsonable, read_json, read_summary
-from napari_tlseg.engine.finetuning import Keeper, Setting, conclude, make_objective, recorded, settle_job, train
+from napari_tlseg.engine.finetuning import Keeper, conclude, make_objective, recorded, train
 from napari_tlseg.engine.predicting import CARD, load_run, load_segmenter
 from napari_tlseg.engine.running import Outcome, Samples, Stopped, noted, read_samples
+from napari_tlseg.engine.settling import Setting, settle_job
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Control, Event, Finished, Noted, Reason
 from napari_tlseg.learn.noisy import NoisyStudent, fewer, noisy

@@ -15,9 +15,10 @@ from napari_tlseg.data.case import Case
 from napari_tlseg.data.files import write_text
 from napari_tlseg.data.run import jsonable
 from napari_tlseg.data.split import rank
-from napari_tlseg.engine.finetuning import Setting, make_objective, segmenter_of, settle_job
+from napari_tlseg.engine.finetuning import make_objective, segmenter_of
 from napari_tlseg.engine.running import Samples, read_samples
 from napari_tlseg.engine.scoring import score_one
+from napari_tlseg.engine.settling import Setting, settle_job
 from napari_tlseg.events import Control, Event, Finished, Reached, Started, Visited
 from napari_tlseg.learn.metrics import Measure, Score, case_means, summarize
 from napari_tlseg.studies.jobs import Trial

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from napari_tlseg.engine.finetuning import Setting
+from napari_tlseg.engine.settling import Setting
 from napari_tlseg.events import Control, Evaluated, Event, Reached, Started, Stepped
 from napari_tlseg.learn.anchor import Anchor
 from napari_tlseg.learn.average import Average
