@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def test_a_stopped_run_names_the_cases_of_every_part(eyes: Path, tmp_path: Path)
     assert stopped["reason"] == "stopped" and stopped["scored"] == 0
     for part in (lambda s: s, lambda s: s["validation"], lambda s: s["training"]):
         assert set(part(stopped)["cases"]) == set(part(whole)["cases"]) != set()
+
+
+def test_a_run_folder_that_was_removed_is_not_made_again(tmp_path: Path) -> None:
+    root = write_eyes(tmp_path / "eyes")
+    run = Finetune(data=root, out=root / "runs" / "scratch", **{**TINY, "steps": 1}).run(Control())
+    next(event for event in run if isinstance(event, Stepped))
+    shutil.rmtree(root)
+    with pytest.raises(InputError, match="scratch: no such file"):
+        list(run)
+    assert not root.exists()
 
 
 @pytest.mark.parametrize("given", ["first", "first/model.safetensors"])

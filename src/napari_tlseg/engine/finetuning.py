@@ -89,7 +89,8 @@ class Keeper:
     run: RunFolder
 
     def __call__(self, outcome: Outcome) -> str:
-        """Whole or not at all; the SHA-256 of the weights."""
+        """Whole or not at all; the SHA-256 of the weights. A run folder that was removed is not made again."""
+        self.run.path.stat()
         strength = outcome.strengths[-1][1] if outcome.strengths else 0.0
         seen = tuple(sorted(self.samples.seen | self.before))
         facts = replace(self.setting.provenance, strength=strength, seen=seen)
