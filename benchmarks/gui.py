@@ -97,7 +97,10 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Clicks:
-    """From the release of the mouse button to the click on the disk, and to the next image on the canvas."""
+    """From the release of the mouse button to the click on the disk, and to the next image on the canvas.
+
+    Each round without help while clicking and with it, in random order.
+    """
 
     rounds: int = 3
     cases: int = 60
@@ -105,9 +108,14 @@ class Clicks:
     out: Path | None = None
 
     def run(self) -> None:
-        say_rounds([self._round() for _ in range(self.rounds)], self.out)
+        say_rounds([self._round(random.Random(seed)) for seed in range(self.rounds)], self.out)
 
-    def _round(self) -> dict[str, list[float]]:
+    def _round(self, chance: random.Random) -> dict[str, list[float]]:
+        ways = [(True, "helped"), (False, "alone")]
+        found = {words: self._sitting(helped) for helped, words in chance.sample(ways, 2)}
+        return {f"{what}, {words}": found[words][what] for _, words in ways for what in found[words]}
+
+    def _sitting(self, helped: bool) -> dict[str, list[float]]:
         """A folder from its first image to its last, in a window of its own."""
         with tempfile.TemporaryDirectory() as name, window() as viewer:
             from napari_tlseg.gui.click.dock import ClickDock
@@ -121,6 +129,7 @@ class Clicks:
             session.clicks_changed.connect(lambda: written.append(time.perf_counter()))  # before the dock hears of it
             dock = ClickDock(viewer)
             viewer.window.add_dock_widget(dock)
+            dock.clicking.proposals.assistant.want(helped)
             session.open(folder)
             wait_for(lambda: session.case is not None and session.runner.greeting is not None)
             saved, shown = [], []
@@ -331,7 +340,7 @@ def ticking(viewer: Any, pan: bool) -> Iterator[list[float]]:
     def tick() -> None:
         ticks.append(time.perf_counter())
         if pan:
-            viewer.camera.center = (384 + 20 * np.sin(len(ticks) / 10), 384)
+            viewer.scene.camera.center = (384 + 20 * np.sin(len(ticks) / 10), 384)
 
     timer = QTimer(interval=round(FRAME), timerType=Qt.TimerType.PreciseTimer)
     timer.timeout.connect(tick)
