@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,20 @@ def test_what_more_masks_bring_follows_the_last_doubling() -> None:
 def test_sources_have_names_of_their_own() -> None:
     found = labels_of(["none", "a/clicks.safetensors", "b/clicks.safetensors", "imagenet"])
     assert list(found) == ["none", "clicks", "clicks+", "imagenet"]
+
+
+def test_what_is_taken_of_a_source_is_no_matter_to_a_training_without_one(study: Path, tmp_path: Path) -> None:
+    data, source = str(study.parent), str(study.parent / "clicks.safetensors")
+    flags = ["--transfer", "mean-var", "--sizes", "2", "--folds", "2", "--lambdas", "0", *FAST]
+    out = tmp_path / "study"
+    assert main(["efficiency", data, "--out", str(out), "--sources", f"none,{source}", *flags]) == 0
+    stages = [json.loads((s / "trials" / "none-2-fold-0.json").read_text())["stages"] for s in (out, study)]
+    assert stages[0] == stages[1] and read_summary(out)["trials"] == 4
+
+
+def test_transfer_needs_a_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["efficiency", str(tmp_path), "--out", str(tmp_path / "x"), "--transfer", "lowest:2"]) == 2
+    assert "there is none; add --source" in capsys.readouterr().err
 
 
 def test_sizes_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,10 +158,15 @@ class Anchored(Training):
         possible = all(0 <= weight < math.inf for weight in self.stage_weights)
         require(1.2 <= self.crop <= 20, "--crop", self.crop, "between 1.2 and 20")
         require(possible, "--stage-weights", self.stage_weights, "a number of 0 or more per stage")
-        if self.anchor == "all" and (self.taken.kind != "full" or self.source == "none"):
+        if self.anchor == "all" and (self.taken.kind != "full" or not self.has_source):
             raise InputError("--anchor all takes all of a source", remedy="add --source, and no --transfer")
-        if self.taken.kind != "full" and self.source == "none":
+        if self.taken.kind != "full" and not self.has_source:
             raise InputError(f"--transfer {self.transfer} takes from a source, there is none", remedy="add --source")
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there is a pretrained encoder to take from."""
+        return self.source != "none"
 
     @cached_property
     def taken(self) -> Transfer:

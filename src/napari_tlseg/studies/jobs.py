@@ -82,7 +82,7 @@ class LambdaPath(Walking):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.source == "none":
+        if not self.has_source:
             reason = "a path needs a source: without one λ has nothing to hold"
             raise InputError(reason, remedy="name one with --source")
         if not self.warm:
@@ -154,7 +154,7 @@ class Crossval(Study):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.source == "none":
+        if not self.has_source:
             raise InputError("a study of λ needs a source", remedy="name one with --source")
 
     def _work(self, control: Control) -> Iterator[Event]:
@@ -179,6 +179,11 @@ class Efficiency(Study):
         super().__post_init__()
         if min(self.sizes, default=0) < 1 or len({*self.sizes}) < len(self.sizes):
             raise InputError(f"--sizes {self.sizes} is not possible", remedy="give different numbers of 1 or more")
+
+    @property
+    def has_source(self) -> bool:
+        """Whether any of them is a pretrained encoder."""
+        return any(source != "none" for source in self.sources)
 
     def _work(self, control: Control) -> Iterator[Event]:
         from napari_tlseg.studies.efficiency import efficiency

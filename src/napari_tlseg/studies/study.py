@@ -47,8 +47,10 @@ def begin(job: Study) -> None:
 
 
 def make_trial(job: Study, training: Sequence[str], test: Sequence[str], source: Any) -> Trial:
-    """One training with the study's options."""
+    """One training with the study's options, of which those of a source are left out where there is none."""
     shared = {field.name: getattr(job, field.name) for field in fields(Trial) if hasattr(job, field.name)}
+    if source == "none":
+        shared |= {"transfer": Trial.transfer, "anchor": Trial.anchor}
     return Trial(**{**shared, "training": tuple(training), "test": tuple(test), "source": source, "labels": None})
 
 
