@@ -166,6 +166,7 @@ def _origin(summary: Mapping[str, Any]) -> str:
 
 def _study_row(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {"lambda": "λ", "dice_mean": "Dice", "dice_se": "± SE", "precision_mean": "precision"}
+    shown |= {"p_against_0": "p to λ = 0"}
     named = {shown.get(key, key): value for key, value in row.items()}
     return named | ({"λ": "no source"} if "lambda" in row and row["lambda"] is None else {})
 

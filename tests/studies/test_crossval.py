@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from napari_tlseg.cli import main
 from napari_tlseg.data.case import Case
@@ -19,6 +20,7 @@ from napari_tlseg.data.run import read_summary
 from napari_tlseg.events import Control, Finished, Visited
 from napari_tlseg.learn.metrics import case_means
 from napari_tlseg.studies import places, trials
+from napari_tlseg.studies.crossval import arms_of
 from napari_tlseg.studies.jobs import Crossval, Trial
 from napari_tlseg.studies.trials import make_folds
 from tiny import FAST, write_eyes
@@ -123,6 +125,19 @@ def test_the_summary_recommends_and_tells_the_means_of_the_table(eyes: Path) -> 
         means = [float(row["dice"]) for row in rows if row["lambda"] == label]
         assert arm["dice_mean"] == pytest.approx(sum(means) / len(means))  # two cases a patient, each
         assert arm["patients"] == len({row["patient"] for row in rows})
+
+
+def test_each_strength_is_tested_against_plain_fine_tuning_by_patient() -> None:
+    gains = (0.05, 0.02, -0.01, 0.04, 0.03, 0.06, 0.01)
+    rows = [
+        {"patient": f"{n}", "lambda": arm, "dice": 0.5 + n / 50 + share * gain + wave, "precision": 0.5, "drift": None}
+        for n, gain in enumerate(gains)
+        for arm, share in ((math.inf, 1), (0.0, 0), (None, -1))
+        for wave in (-0.2, 0.2)  # of two cases, whose mean counts once
+    ]
+    p = {arm["lambda"]: arm["p_against_0"] for arm in arms_of(rows)}
+    assert p[0.0] is None
+    assert p[math.inf] == p[None] == pytest.approx(stats.wilcoxon(gains).pvalue)
 
 
 def test_a_study_goes_on_where_it_was_ended(eyes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

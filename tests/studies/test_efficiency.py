@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from napari_tlseg.cli import main
 from napari_tlseg.data.run import read_summary
+from napari_tlseg.studies.compare import Study
 from napari_tlseg.studies.efficiency import labels_of, mark_chosen, summarize_rows, what_more_brings
 from tiny import FAST, write_eyes
 
@@ -119,3 +121,21 @@ def test_sizes_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for sizes in ("0,2", "2,2", "two"):
         assert main(["efficiency", str(tmp_path), "--out", str(tmp_path / "x"), "--sizes", sizes]) == 2
         assert "--sizes" in capsys.readouterr().err
+
+
+def test_studies_that_differ_in_seed_and_sources_are_one_curve(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again, longer = tmp_path / "again", tmp_path / "longer"
+    for folder, changed in ((again, {"seed": 1}), (longer, {"steps": 9})):
+        shutil.copytree(study, folder)
+        record = json.loads((study / "job.json").read_text())
+        (folder / "job.json").write_text(json.dumps(record | changed))
+    assert main(["report", str(study), str(again), "--out", str(tmp_path / "both")]) == 0
+    page = (tmp_path / "both" / "report.html").read_text()
+    assert "10 more masks" in page and "seed 0, 1" in page and "other folds" in page
+    once = summarize_rows(Study.read(study).rows)
+    assert once == read_summary(study)["efficiency"], "the table holds what the summary is of"
+    assert summarize_rows([row for path in (study, again) for row in Study.read(path).rows]) == once
+    assert main(["report", str(study), str(longer), "--out", str(tmp_path / "both")]) == 2
+    assert "other options" in capsys.readouterr().err

@@ -13,10 +13,15 @@ from napari_tlseg.data.run import to_json
 from napari_tlseg.data.tables import write_rows
 from napari_tlseg.engine.running import noted
 from napari_tlseg.events import Control, Event, Finished, Noted
+from napari_tlseg.learn.metrics import paired_test
 from napari_tlseg.studies.jobs import Crossval
 from napari_tlseg.studies.recommend import mean_and_error, name, recommend
-from napari_tlseg.studies.study import TRIALS, begin, by_patient, make_trial, pool
+from napari_tlseg.studies.study import SCORES, TRIALS, begin, by_patient, make_trial, pool
 from napari_tlseg.studies.trials import Result, make_folds, run_trials
+
+Row = Mapping[str, Any]
+HEADER = ("fold", "case", "patient", "lambda", "dice", "precision", "drift")
+"""Of scores.csv; `lambda` is empty without a source."""
 
 
 def crossval(job: Crossval, control: Control) -> Iterator[Event]:
@@ -36,15 +41,15 @@ def crossval(job: Crossval, control: Control) -> Iterator[Event]:
         yield Finished(reason="stopped", out=job.out)
         return
     rows = _rows(results, cases)
-    write_rows(job.out / "scores.csv", list(rows[0]), [list(row.values()) for row in rows])
+    write_rows(job.out / SCORES, HEADER, [[row[column] for column in HEADER] for row in rows])
     whole = len(results) == len(trials)
     summary = {
-        "arms": _arms(rows),
+        "arms": arms_of(rows),
         "folds": len(folds),
         "trials": len(results),
         "of": len(trials),
         "seconds": time.monotonic() - began,
-        **({} if not whole else _recommended(rows)),
+        **({} if not whole else recommended(rows)),
     }
     write_text(job.out / "summary.json", to_json(summary))
     if whole:
@@ -71,11 +76,14 @@ def _rows(results: Mapping[str, Result], cases: Sequence[Case]) -> list[dict[str
     ]
 
 
-def _arms(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard error over patients of each arm, for the table and the figure."""
-    found = []
-    for arm in dict.fromkeys(row["lambda"] for row in rows):
-        dice, precision = (by_patient(rows, measure, **{"lambda": arm}) for measure in ("dice", "precision"))
+def arms_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Of each arm mean and standard error over patients, and p of its Dice against that at λ = 0."""
+    found, every = (
+        [],
+        {arm: by_patient(rows, **{"lambda": arm}) for arm in dict.fromkeys(row["lambda"] for row in rows)},
+    )
+    for arm, dice in every.items():
+        precision = by_patient(rows, "precision", **{"lambda": arm})
         drifts = [row["drift"] for row in rows if row["lambda"] == arm and row["drift"] is not None]
         mean, error = mean_and_error(list(dice.values()))
         found.append(
@@ -85,13 +93,15 @@ def _arms(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "dice_se": error,
                 "precision_mean": fmean(precision.values()) if precision else None,
                 "drift": fmean(drifts) if drifts else None,
+                "p_against_0": paired_test(dice, every.get(0.0, {})),
                 "patients": len(dice),
             }
         )
     return found
 
 
-def _recommended(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def recommended(rows: Sequence[Row]) -> dict[str, Any]:
+    """The λ to take, how sure that is, and in words."""
     arms = list(dict.fromkeys(row["lambda"] for row in rows))
     found = recommend({arm: by_patient(rows, **{"lambda": arm}) for arm in arms})
     return {"recommended": name(found.strength), **{k: getattr(found, k) for k in ("verdict", "gain", "p", "words")}}

@@ -20,12 +20,14 @@ from napari_tlseg.learn.metrics import paired_test
 from napari_tlseg.options import Origin
 from napari_tlseg.studies.jobs import Efficiency
 from napari_tlseg.studies.recommend import Arm, Dice, mean_and_error
-from napari_tlseg.studies.study import TRIALS, begin, by_patient, make_trial, pool
+from napari_tlseg.studies.study import SCORES, TRIALS, begin, by_patient, make_trial, pool
 from napari_tlseg.studies.trials import Result, make_folds, run_trials
 
 Row = dict[str, Any]
 MORE = 10
 """Masks; so many more is what the words are about."""
+HEADER = ("source", "masks", "fold", "case", "patient", "lambda", "dice", "chosen")
+"""Of scores.csv; `chosen`: whether it is the λ that the other folds choose."""
 
 
 def efficiency(job: Efficiency, control: Control) -> Iterator[Event]:
@@ -55,7 +57,7 @@ def efficiency(job: Efficiency, control: Control) -> Iterator[Event]:
         yield Finished(reason="stopped", out=job.out)
         return
     rows = mark_chosen([row for key, result in results.items() for row in _rows(keys[key], result, cases)])
-    write_rows(job.out / "scores.csv", list(rows[0]), [list(row.values()) for row in rows])
+    write_rows(job.out / SCORES, HEADER, [[row[column] for column in HEADER] for row in rows])
     whole = len(results) == len(trials)
     summary = {
         "efficiency": summarize_rows(rows),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from napari_tlseg.studies.recommend import name
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito, told apart without red-green vision."""
+CHANCE = 0.05
+"""A p below it has a star."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +30,45 @@ class Line:
     points: Mapping[float, tuple[float, float | None]]
     """λ → (mean, spread or None)."""
     dashed: bool = False
+    starred: Collection[float] = ()
+    """The λ where the difference to λ = 0 is no chance."""
 
 
-def lambda_curve(lines: Sequence[Line], levels: Mapping[str, float] | None = None, spread: str = "SE") -> Figure:
+def line_of(
+    label: str, rows: Sequence[Mapping[str, Any]], mean: str, spread: str | None = None, *, starred: bool = False
+) -> Line:
+    """Of rows with a `lambda`, those that have the mean; starred: where their p against λ = 0 is small."""
+    found = {float(row["lambda"]): row for row in rows if row[mean] is not None}
+    small = [λ for λ, row in found.items() if (row.get("p_against_0") or 1) < CHANCE] if starred else ()
+    points = {λ: (row[mean], row[spread] if spread else None) for λ, row in found.items()}
+    return Line(label=label, points=points, starred=small)
+
+
+Levels = Mapping[str, float]
+"""What has no λ, drawn as horizontal lines."""
+
+
+def lambda_curve(lines: Sequence[Line], levels: Levels | None = None, spread: str = "SE") -> Figure:
     """Dice and precision against λ, a line each (Sagie et al., fig. 1).
 
-    λ is logarithmic, with 0 and ∞ at the ends, set off. levels: what has no λ, as horizontal lines.
+    λ is logarithmic, with 0 and ∞ at the ends, set off.
     """
-    figure, axes = _figure(6.4, 4.2)
-    strengths = sorted({λ for line in lines for λ in line.points})
-    places = positions(strengths)
-    for number, line in enumerate(lines):
-        _draw_line(axes, line, places, COLOURS[number % len(COLOURS)])
-    for number, (label, level) in enumerate((levels or {}).items()):
-        axes.axhline(level, color="#555555", linestyle=(":", "-.")[number % 2], label=label)
-    axes.set_xticks([places[λ] for λ in strengths], [name(λ) for λ in strengths], rotation=45)
-    axes.set_xlabel("λ: plain fine-tuning on the left, frozen encoder on the right")
+    figure, (axes,) = _figure(6.4, 4.2)
+    _draw_curve(axes, lines, levels or {})
     axes.set_ylabel(f"mean ± {spread}")
-    axes.legend(frameon=False)
+    return figure
+
+
+def source_curves(dice: Sequence[Line], precision: Sequence[Line], levels: Levels, spread: str = "SE") -> Figure:
+    """The same of several sources: Dice on the left, precision on the right, a line per source (Sagie et al., fig. 1).
+
+    levels: Dice without a source.
+    """
+    figure, (left, right) = _figure(11.0, 4.4, 2)
+    _draw_curve(left, dice, levels)
+    _draw_curve(right, precision, {})
+    left.set_ylabel(f"Dice, mean ± {spread}")
+    right.set_ylabel("precision, mean")
     return figure
 
 
@@ -58,11 +81,11 @@ def positions(strengths: Sequence[float]) -> dict[float, float]:
 
 
 def efficiency_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Dice against the number of masks, a line per source, ± SE; a star where p < 0.05 against no source (Hu et al.).
+    """Dice against the number of masks, a line per source, ± SE; a star where p < CHANCE against no source (Hu et al.).
 
     rows: of the summary of an efficiency study.
     """
-    figure, axes = _figure(6.4, 4.2)
+    figure, (axes,) = _figure(6.4, 4.2)
     for number, source in enumerate(dict.fromkeys(row["source"] for row in rows)):
         own = sorted((row for row in rows if row["source"] == source), key=lambda row: row["masks"])
         x, y = [row["masks"] for row in own], [row["dice_mean"] for row in own]
@@ -70,8 +93,8 @@ def efficiency_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
         colour = COLOURS[number % len(COLOURS)]
         axes.errorbar(x, y, [row["dice_se"] or 0 for row in own], marker="o", capsize=3, label=label, color=colour)
         for row in own:
-            if row["p"] is not None and row["p"] < 0.05:
-                axes.annotate("*", (row["masks"], row["dice_mean"]), (0, 8), textcoords="offset points", color=colour)
+            if row["p"] is not None and row["p"] < CHANCE:
+                _star(axes, (row["masks"], row["dice_mean"]), colour)
     axes.set_xscale("log", base=2)
     sizes = sorted({row["masks"] for row in rows})
     axes.set_xticks(sizes, [str(size) for size in sizes])
@@ -115,12 +138,26 @@ def write_figure(figure: Figure, folder: Path, stem: str) -> tuple[Path, Path]:
     return paths
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """The figure, and its axes side by side."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.25)
-    return figure, axes
+    row = list(figure.subplots(1, panels, squeeze=False)[0])
+    for axes in row:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.25)
+    return figure, row
+
+
+def _draw_curve(axes: Axes, lines: Sequence[Line], levels: Levels) -> None:
+    strengths = sorted({λ for line in lines for λ in line.points})
+    places = positions(strengths)
+    for number, line in enumerate(lines):
+        _draw_line(axes, line, places, COLOURS[number % len(COLOURS)])
+    for number, (label, level) in enumerate(levels.items()):
+        axes.axhline(level, color="#555555", linestyle=(":", "-.")[number % 2], label=label)
+    axes.set_xticks([places[λ] for λ in strengths], [name(λ) for λ in strengths], rotation=45)
+    axes.set_xlabel("λ: plain fine-tuning on the left, frozen encoder on the right")
+    axes.legend(frameon=False)
 
 
 def _draw_line(axes: Axes, line: Line, places: Mapping[float, float], colour: str) -> None:
@@ -133,3 +170,9 @@ def _draw_line(axes: Axes, line: Line, places: Mapping[float, float], colour: st
     axes.plot(x, y, style, color=colour, linewidth=0.8, alpha=0.5)
     finite = [(place, value) for place, value, λ in zip(x, y, strengths, strict=True) if 0 < λ < math.inf]
     axes.plot(*zip(*finite, strict=True) if finite else ([], []), style, color=colour, label=line.label)
+    for λ in line.starred:
+        _star(axes, (places[λ], line.points[λ][0]), colour)
+
+
+def _star(axes: Axes, at: tuple[float, float], colour: str) -> None:
+    axes.annotate("*", at, (5, 3), textcoords="offset points", color=colour)

@@ -193,14 +193,29 @@ class Efficiency(Study):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Job):
-    """Draw the figures of a run, a path or a study; one page with them, its methods, and where it comes from."""
+    """Draw the figures of a run, a path or a study; one page with them, its methods, and where it comes from.
 
-    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
-    """A folder that finetune, path, crossval or efficiency has made."""
+    Of several studies of the same data one page: a line per source, those that differ in their seed alone put together.
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...", help_behavior_hint="(required)")]
+    """A folder that finetune, path, crossval or efficiency has made; or several of crossval, or of efficiency."""
+    out: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder of the page and its figures: by default the run's own; of several it has to be named."""
     cases: Annotated[tuple[str, ...], arg(metavar="CASE...", help_behavior_hint="")] = ()
     """Those that a path is shown on; by default two of its validation cases."""
 
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise InputError("no run was given", remedy="name its folder")
+        if len(self.runs) > 1 and self.out is None:
+            raise InputError("several studies have no folder in common", remedy="name one with --out")
+
     def _work(self, control: Control) -> Iterator[Event]:
+        if len(self.runs) > 1:
+            from napari_tlseg.studies.compare import compare
+
+            return compare(self)
         from napari_tlseg.studies.report import report
 
         return report(self, control)

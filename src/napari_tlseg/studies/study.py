@@ -19,6 +19,8 @@ from napari_tlseg.studies.recommend import Dice
 
 TRIALS = "trials"
 """The folder of the trials' files."""
+SCORES = "scores.csv"
+"""A row per test case and arm."""
 
 
 def pool(job: Study) -> tuple[tuple[Case, ...], tuple[str, ...]]:
