@@ -39,6 +39,7 @@ import psutil
 import tyro
 from hands import LEFT, NONE, Hands
 from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QPushButton
 
 from napari_tlseg.data.phantoms import write_fundus
 from napari_tlseg.engine.trainings import Finetune
@@ -236,12 +237,12 @@ class Rounds:
             dock = bench.widget(1)
             dock.session.open(folder)
             wait_for(lambda: dock.session.case is not None)
-            dock.form.setValue({"size": 32, "batch": 2, "steps": 1000})
+            dock.plan.form.setValue({"size": 32, "batch": 2, "steps": 1000})
             heard: list[Event] = []
             dock.session.runner.started.connect(lambda task: task.heard.connect(heard.append))
-            dock.train()
+            dock.findChild(QPushButton, "train").click()
             wait_for(lambda: sum(isinstance(event, Stepped) for event in heard) > 3)
-            dock.progress.task.stop()
+            dock.course.task.stop()
             wait_for(lambda: not dock.session.training)
 
 

@@ -100,15 +100,15 @@ def through_the_window(settings: Settings, clicked: Path, target: Path, places: 
         wait(lambda case=case: session.case is not case or len(session.clicks) == settings.count)
     pace = 60 * settings.count / (time.monotonic() - began)
     common = {"size": settings.size, "batch": settings.batch, "seed": settings.seed}
-    train.source.form.setValue({**common, "steps": settings.pretrain_steps})
+    train.plan.source.form.setValue({**common, "steps": settings.pretrain_steps})
     press(train, "pretrain")
     wait(lambda: bool(session.runner.tasks))
     wait(lambda: not session.training)
     source = clicked / "sources" / "clicks.safetensors"
     session.open(target)
     wait(lambda: session.folder == target)
-    train.source.setValue(source)
-    train.form.setValue({**common, "steps": settings.steps, "labels": settings.labels})
+    train.plan.source.setValue(source)
+    train.plan.form.setValue({**common, "steps": settings.steps, "labels": settings.labels})
     press(train, "train")
     wait(lambda: session.training)
     wait(lambda: not session.training)

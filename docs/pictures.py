@@ -88,10 +88,10 @@ def click(viewer: Any, bench: Any, folder: Path, points: dict[str, Any]) -> None
 def train(viewer: Any, bench: Any) -> None:
     bench.setCurrentIndex(1)
     dock = bench.widget(1)
-    dock.source.form.setValue({"steps": 200, "size": 128})
+    dock.plan.source.form.setValue({"steps": 200, "size": 128})
     button(dock, "pretrain").click()
     wait(lambda: not dock.session.training)
-    dock.form.setValue({"steps": 150, "size": 128})
+    dock.plan.form.setValue({"steps": 150, "size": 128})
     button(dock, "train").click()
     wait(lambda: dock.session.training)
     heard: list[Any] = []

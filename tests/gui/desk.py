@@ -49,14 +49,14 @@ class Desk:
 
     def train(self, **settings: Any) -> None:
         """Press Train, and wait for its first step."""
-        self.dock.form.setValue(settings)
+        self.dock.plan.form.setValue(settings)
         self.heard.clear()
         self.dock._train.click()
         self.wait(lambda: self.dock._train.isEnabled() != self.session.training)
         self.wait(lambda: bool(self.steps) or not self.session.training)
 
     def stop(self) -> None:
-        self.dock.progress._stop.click()
+        self.dock.course.progress._stop.click()
         self.wait_until_over()
 
     def wait_until_over(self) -> None:

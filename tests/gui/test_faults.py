@@ -70,7 +70,7 @@ def replace_job(desk: Desk, kind: type[Finetune], monkeypatch: pytest.MonkeyPatc
 def trains_again(desk: Desk) -> bool:
     desk.train(**TINY, steps=2)
     desk.wait_until_over()
-    return len(desk.steps) == 2 and "Dice" in desk.dock._said.text()
+    return len(desk.steps) == 2 and "Dice" in desk.dock.course._said.text()
 
 
 def test_a_killed_worker_is_told_of_at_once_and_its_last_model_is_kept(desk: Desk, eyes: Path) -> None:
@@ -82,10 +82,10 @@ def test_a_killed_worker_is_told_of_at_once_and_its_last_model_is_kept(desk: Des
     assert time.monotonic() - killed < 1
     (told,) = desk.told
     assert "worker process ended unexpectedly" in told and "\n" not in told
-    assert desk.dock._said.text() == told
+    assert desk.dock.course._said.text() == told
     (run,) = runs_of(eyes)
     assert load(run.path / MODEL).provenance.steps >= 25 and desk.session.run == run
-    assert f"run: {run.name}" in [desk.dock.source._combo.itemText(n) for n in range(desk.dock.source._combo.count())]
+    assert desk.dock.plan.source._combo.findText(f"run: {run.name}") >= 0
     assert trains_again(desk) and len(runs_of(eyes)) == 2 and len(desk.told) == 1
 
 
@@ -102,7 +102,7 @@ def test_an_error_in_the_worker_is_a_sentence_here_and_a_traceback_in_the_log(
             desk.train(**LONG)
             desk.wait_until_over()
         told = desk.told[-1]
-        assert len(desk.told) == number and desk.dock._said.text() == told
+        assert len(desk.told) == number and desk.dock.course._said.text() == told
         assert words in told and "\n" not in told and "Traceback" not in told
         text = log.read_text()
         assert text.count("Traceback (most recent call last)") >= number

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from qtpy.QtCore import QEvent, QObject, Signal
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtCore import QObject, Signal
 
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.files import writable
@@ -21,6 +20,7 @@ from napari_tlseg.gui.canvas.layers import LayerData
 from napari_tlseg.gui.canvas.painting import Painter
 from napari_tlseg.gui.canvas.roles import Canvas
 from napari_tlseg.gui.click.clicks import Clicks
+from napari_tlseg.gui.closing import Closing
 from napari_tlseg.gui.notices import complain, explained, guarded
 from napari_tlseg.gui.progress import Activity
 from napari_tlseg.gui.review.preview import Preview
@@ -71,7 +71,7 @@ class Session(QObject):
         self.run: Run | None = None
         self._wanted: Case | None = None
         self.closed = False
-        window.installEventFilter(self)
+        self._closing = Closing(self)
         guarded(self.runner.start)()
 
     @staticmethod
@@ -105,7 +105,8 @@ class Session(QObject):
     def open(self, folder: Path) -> None:
         """Read a dataset folder, and show its first case that is not clicked; what cannot be read is said."""
         folder = folder.absolute()
-        self.reader.run(lambda: read_dataset(folder, unreadable="skip"), self._take)
+        words = f"Reading {folder.name} …"
+        self.reader.run(lambda: read_dataset(folder, unreadable="skip"), self._take, words=words)
 
     def reload(self) -> None:
         """Read the open folder anew, as a mask was added; the case shown stays."""
@@ -124,7 +125,12 @@ class Session(QObject):
         case = self._wanted
         if self.dataset is not None and case is not None:
             cases = self.dataset.cases
-            self.show(cases[(self._place(case) + by) % len(cases)])
+            self.show(cases[(self.place(case) + by) % len(cases)])
+
+    def place(self, case: Case) -> int:
+        """In the list of cases; 0 where there is no such case."""
+        cases = self.dataset.cases if self.dataset is not None else ()
+        return next((index for index, each in enumerate(cases) if each.name == case.name), 0)
 
     def show_run(self, path: Path | None) -> None:
         """Look at a run of the open folder."""
@@ -139,33 +145,6 @@ class Session(QObject):
         self.closed = True
         for end in (self.painter.close, self.activity.close, self.runner.close, partial(self.reader.close, drop=True)):
             guarded(end)()  # one that fails keeps no other from its end
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """The window closes: while a training runs the user is asked, and then napari may ask too."""
-        if event.type() != QEvent.Type.Close or self.closed:
-            return False
-        if self.training and self._in_use and not self._leave():
-            event.ignore()
-            return True
-        watched.event(event)
-        if event.isAccepted():
-            self.close()
-        return True
-
-    @property
-    def _in_use(self) -> bool:
-        """Whether someone looks at the viewer: `viewer.close()` hides it before it closes the window, a person not."""
-        return bool(self.viewer.window._qt_viewer.isVisible())
-
-    def _leave(self) -> bool:
-        answer = QMessageBox.question(
-            self.viewer.window._qt_window,
-            "A training is running",
-            "Closing this window ends the training. What it learned up to its last best model is kept. Close?",
-            QMessageBox.StandardButton.Close | QMessageBox.StandardButton.Cancel,
-            QMessageBox.StandardButton.Cancel,
-        )
-        return bool(answer == QMessageBox.StandardButton.Close)
 
     @guarded
     def _trained(self, task: Task) -> None:
@@ -242,15 +221,11 @@ class Session(QObject):
         """Those that the user may want next: in the order of the list, and the next without a click."""
         if self.dataset is None or self.clicks is None:
             return []
-        cases, place = self.dataset.cases, self._place(case)
+        cases, place = self.dataset.cases, self.place(case)
         near = [cases[(place + step) % len(cases)] for step in (*range(1, AHEAD), -1)]
         unclicked = self.clicks.next_unclicked(case)
         found = {each.name: each for each in (*near, *([unclicked] if unclicked else []))}
         return [each for name, each in found.items() if name != case.name]
-
-    def _place(self, case: Case) -> int:
-        cases = self.dataset.cases if self.dataset is not None else ()
-        return next((index for index, each in enumerate(cases) if each.name == case.name), 0)
 
 
 def _left_out(dataset: Dataset) -> str:

@@ -6,6 +6,7 @@ import csv
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -350,6 +351,23 @@ def test_the_next_images_were_read_ahead(user: User, eyes: Path, monkeypatch: py
     assert len(read) == 4, "none was read again"
 
 
+def test_what_takes_long_to_be_read_is_said(user: User, eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    whole = images.image_layer
+
+    def slow(case: Any) -> Any:
+        free.wait(60)
+        return whole(case)
+
+    monkeypatch.setattr(images, "image_layer", slow)
+    user.choose(eyes, "Open folder …")
+    user.qtbot.waitUntil(lambda: user.label("state") == "Reading eye0 …")
+    assert user.dock.findChild(QLabel, "state").isVisible()
+    free.set()
+    user.sees("eye0")
+    user.qtbot.waitUntil(lambda: user.label("state").startswith("Click the centre"))
+
+
 def test_a_click_that_cannot_be_saved_is_not_taken(user: User, eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user.open(eyes)
     user.click(10, 20)
@@ -586,6 +604,24 @@ def test_proposals_are_asked_for_shown_and_accepted(user: User, eyes: Path) -> N
     user.sees("eye2")
     user.push("Accept proposal")
     assert user.table["eye2.png"] == (12, 22)
+
+
+def test_what_was_pretrained_meanwhile_proposes_by_itself(user: User, eyes: Path) -> None:
+    user.open(eyes)
+    session = Session.of(user.viewer)
+    user.docked.hide()
+    (eyes / "sources").mkdir()
+    (eyes / "sources" / "clicks.safetensors").write_bytes(b"")
+    session.runs_changed.emit()
+    user.docked.show()
+    ((job, tell),) = session.runner._client.submitted
+    assert isinstance(job, Locate)
+    write_points(job.out, {"eye0.png": (10.0, 20.0)})
+    tell(Finished(reason="done", out=job.out, summary={}))
+    user.qtbot.waitUntil(lambda: "proposed centre" in user.viewer.layers)
+    user.docked.hide()
+    user.docked.show()
+    assert len(session.runner._client.submitted) == 1, "it was asked already"
 
 
 def test_proposals_that_cannot_be_read_are_said(user: User, eyes: Path) -> None:

@@ -29,7 +29,8 @@ from napari_tlseg.engine.messages import Failed
 from napari_tlseg.engine.trainings import Finetune
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.canvas.layers import case_of
-from napari_tlseg.gui.export.dock import CLEANING, FORMATS, ExportDock
+from napari_tlseg.gui.export.choices import FORMATS
+from napari_tlseg.gui.export.dock import CLEANING, ExportDock
 from napari_tlseg.gui.export.exported import Export
 from napari_tlseg.gui.export.run_choice import run_words
 from napari_tlseg.gui.runs import Run
@@ -322,7 +323,7 @@ def test_the_model_file_is_a_copy(desk: Desk, eyes: Path, tmp_path: Path, monkey
     copy = tmp_path / "disc v1.2.safetensors"
     desk.qtbot.waitUntil(copy.exists)
     assert copy.read_bytes() == (eyes / "runs" / "first" / "model.safetensors").read_bytes()
-    desk.qtbot.waitUntil(lambda: any("--source or --model" in each.message for each in notification_manager.records))
+    desk.qtbot.waitUntil(lambda: any("as a source in Train" in each.message for each in notification_manager.records))
     copy.write_bytes(b"another")
     desk.click("save_model")
     assert desk.complaints() == [f"{copy}: is there already; choose another name"]

@@ -148,7 +148,7 @@ def test_there_is_a_choice_where_there_are_several_classes(legend: Legend, qtbot
 
 
 def test_of_two_predictions_none_is_called_wrong(legend: Legend) -> None:
-    from napari_tlseg.gui.review.overlay import difference
+    from napari_tlseg.gui.review.meaning import difference
 
     legend.setMeaning(difference("λ = 1", "λ = 0"))
     assert box(legend, "only A").toolTip() == "Found only by A: λ = 1"

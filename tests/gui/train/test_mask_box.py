@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hands import Hands
 from PIL import Image as Picture
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QToolButton
 
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.gui.session import Session
@@ -45,6 +47,15 @@ class Desk:
         self.layer.brush_size = 5
         Hands(self.viewer).drag_pixels(self.layer, *places)
 
+    def arrow(self, tip: str) -> None:
+        found = next(each for each in self.box.findChildren(QToolButton) if each.toolTip().startswith(tip))
+        self.qtbot.mouseClick(found, Qt.MouseButton.LeftButton)
+
+    @property
+    def shown(self) -> str:
+        """What stands between the arrows."""
+        return str(self.box.findChild(QLabel, "case").text())
+
     @property
     def layer(self) -> Any:
         return self.session.canvas.get("mask")
@@ -68,7 +79,8 @@ def test_a_mask_is_painted_saved_and_counted(desk: Desk, qtbot: QtBot, tmp_path:
     mask = folder / "masks" / "eye0.png"
     qtbot.waitUntil(lambda: mask.exists() and np.asarray(Picture.open(mask))[10, 12:38].all())
     qtbot.waitUntil(lambda: box._state.text() == "The mask of eye0 is saved.")
-    assert box._count.text() == "1 mask" and box._state.isVisible()
+    qtbot.waitUntil(lambda: box._count.text() == "1 mask")
+    assert box._state.isVisible()
     desk.press()
     assert box._paint.text() == "Correct the mask of this case" and not box._paint.isChecked()
     assert desk.layer is None
@@ -80,6 +92,28 @@ def test_another_case_ends_the_painting(desk: Desk, qtbot: QtBot, tmp_path: Path
     with qtbot.waitSignal(desk.session.case_shown):
         desk.session.step(1)
     assert desk.box._paint.text() == "Correct the mask of this case" and not desk.box._paint.isChecked()
+
+
+def test_the_arrows_lead_through_the_cases_and_who_paints_goes_on_painting(
+    desk: Desk, qtbot: QtBot, tmp_path: Path
+) -> None:
+    folder = write_eyes(tmp_path / "eyes", count=3)
+    shutil.rmtree(folder / "masks")
+    assert desk.shown == "No case is shown"
+    desk.open(folder)
+    desk.arrow("Go on")
+    qtbot.waitUntil(lambda: desk.shown == "eye1 (2 of 3)")
+    assert desk.session.painter.case is None, "who only looks does not paint"
+    desk.press()
+    desk.stroke((10, 10), (10, 40))
+    desk.arrow("Go back")
+    qtbot.waitUntil(lambda: desk.session.painter.case is not None and desk.session.painter.case.name == "eye0")
+    assert desk.shown == "eye0 (1 of 3)" and desk.box._paint.text() == "Done painting"
+    qtbot.waitUntil((folder / "masks" / "eye1.png").exists)
+    desk.press()
+    desk.arrow("Go back")
+    qtbot.waitUntil(lambda: desk.shown == "eye2 (3 of 3)")
+    assert desk.session.painter.case is None and not (folder / "masks" / "eye0.png").exists()
 
 
 def test_of_several_classes_one_is_painted(desk: Desk, qtbot: QtBot, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_leaving_and_training_end_it(desk: Desk, eyes: Path) -> None:
     look(desk, "eye2")
     drag(desk, 0.01)
     shown_at(desk, 0.01)
-    desk.dock.source.setValue(eyes / "sources" / "clicks.safetensors")
+    desk.dock.plan.source.setValue(eyes / "sources" / "clicks.safetensors")
     desk.train(**LONG)
     assert preview(desk) is None and desk.steps and not any(isinstance(t.job, Scrub) for t in desk.session.runner.tasks)
     desk.stop()
@@ -192,8 +192,8 @@ def test_the_plane_that_is_seen_of_a_volume(desk: Desk, tmp_path: Path) -> None:
 def test_the_button_trains_a_path_that_is_drawn_as_it_grows(desk: Desk, eyes: Path) -> None:
     desk.open(eyes)
     dock = desk.dock
-    dock.source.setValue(eyes / "sources" / "clicks.safetensors")
-    dock.form.setValue({**TINY, "steps": 8})
+    dock.plan.source.setValue(eyes / "sources" / "clicks.safetensors")
+    dock.plan.form.setValue({**TINY, "steps": 8})
     QTest.mouseClick(dock._path, Qt.MouseButton.LeftButton)
     desk.wait(lambda: any(isinstance(event, Reached) for event in desk.heard))
     assert isinstance(desk.session.runner.tasks[0].job, LambdaPath)

@@ -103,15 +103,15 @@ def test_lambda_is_recommended_by_the_worker_and_label_efficiency_is_counted(
     assert main(["pretrain", str(root), "--out", str(source), *FAST]) == 0
     viewer.window._qt_window.resize(1200, 980)
     desk = Desk(viewer, qtbot).open(root)
-    dock, box = desk.dock, desk.dock.studies
-    dock.source.setValue(source)
-    dock.form.setValue({**TINY, "steps": 2})
+    dock, box = desk.dock, desk.dock.plan.studies
+    dock.plan.source.setValue(source)
+    dock.plan.form.setValue({**TINY, "steps": 2})
     box.form.setValue({"folds": 2, "warm": 0.5})
-    dock._worth.set_open(True)
+    dock.plan.worth.set_open(True)
     qtbot.waitUntil(lambda: box._count.visibleRegion().boundingRect().height() == box._count.height())
     QTest.mouseClick(box._recommend, LEFT)
     desk.wait(lambda: any(isinstance(event, Stepped) for event in desk.heard))
-    assert not dock.strength.isEnabled() and not box._recommend.isEnabled() and dock.progress.isVisible()
+    assert not dock.strength.isEnabled() and not box._recommend.isEnabled() and dock.course.progress.isVisible()
     desk.wait(lambda: any((root / "runs").glob("*/trials/*.json")))
     desk.stop()
     (begun,) = studies_of(root)
@@ -128,11 +128,11 @@ def test_lambda_is_recommended_by_the_worker_and_label_efficiency_is_counted(
     box._found = 0.01
     QTest.mouseClick(box._use, LEFT)
     assert dock.strength.value() == 0.01
-    dock.form.setValue({"steps": 1})
-    assert dock.study_job(Crossval).out.name == "clicks-crossval-2", "another study has another folder"
+    dock.plan.form.setValue({"steps": 1})
+    assert dock.plan.study(Crossval).out.name == "clicks-crossval-2", "another study has another folder"
     QTest.mouseClick(box._count, LEFT)
     desk.wait(lambda: bool(box.words["efficiency"].text()))
     (counted,) = [each for each in studies_of(root) if each.record["job"] == "efficiency"]
     assert {row["source"] for row in counted.summary["efficiency"]} == {"none", "clicks"}
     assert box.masks.isVisible() and box.words["efficiency"].text() == counted.summary["words"]
-    assert dock.study_job(Efficiency).out == counted.path and desk.told == []
+    assert dock.plan.study(Efficiency).out == counted.path and desk.told == []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, QRect, Qt
 from qtpy.QtWidgets import QFileDialog, QLabel
 
 from napari_tlseg.engine.jobs import Job, Predict
@@ -21,6 +22,7 @@ from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.dock import TrainDock
 from napari_tlseg.gui.train.sentences import verdict
+from napari_tlseg.gui.widgets.plot import Plot
 from napari_tlseg.gui.widgets.shrinking import Shrinking
 from tiny import write_eyes
 
@@ -139,7 +141,7 @@ def make_source(folder: Path, name: str = "clicks") -> Path:
 
 def test_nothing_can_be_trained_before_a_folder_is_open(desk: Desk) -> None:
     dock = desk.dock
-    assert not dock._train.isEnabled() and not dock.source._button.isEnabled() and not dock._warm.isEnabled()
+    assert not dock._train.isEnabled() and not dock.plan.source._button.isEnabled() and not dock._warm.isEnabled()
     with pytest.raises(InputError, match="no folder is open"):
         dock.job()
     assert "Getting ready" in dock.cost.text()
@@ -149,15 +151,15 @@ def test_train_runs_with_the_defaults_of_the_job(desk: Desk, eyes: Path) -> None
     desk.open(eyes)
     desk.train()
     assert desk.jobs == [Finetune(data=eyes, out=eyes / "runs" / "scratch", unreadable="skip")]
-    assert not desk.dock._train.isEnabled() and not desk.dock.source._button.isEnabled(), "one at a time"
+    assert not desk.dock._train.isEnabled() and not desk.dock.plan.source._button.isEnabled(), "one at a time"
     desk.tell(0, Finished(reason="stopped", out=None))
-    assert desk.dock._train.isEnabled() and desk.dock.source._button.isEnabled()
+    assert desk.dock._train.isEnabled() and desk.dock.plan.source._button.isEnabled()
     assert desk.shown("said") == "Stopped before there was anything to keep."
 
 
 def test_pretrain_runs_with_the_defaults_of_the_job_and_its_result_is_the_source(desk: Desk, eyes: Path) -> None:
     desk.open(eyes)
-    box = desk.dock.source
+    box = desk.dock.plan.source
     assert box.value() == "none" and box._button.text() == "Pretrain on my 8 clicks"
     assert not desk.dock.strength.isEnabled(), "nothing to hold the encoder to"
     box._button.click()
@@ -177,9 +179,9 @@ def test_pretrain_runs_with_the_defaults_of_the_job_and_its_result_is_the_source
 def test_a_folder_that_was_pretrained_on_opens_with_the_latest_source(desk: Desk, eyes: Path, tmp_path: Path) -> None:
     latest = make_source(eyes)
     desk.open(eyes)
-    assert desk.dock.source.value() == latest
+    assert desk.dock.plan.source.value() == latest
     desk.open(write_eyes(tmp_path / "others"))
-    assert desk.dock.source.value() == "none", "of another folder it is not offered"
+    assert desk.dock.plan.source.value() == "none", "of another folder it is not offered"
 
 
 def test_few_clicks_are_said(desk: Desk, eyes: Path) -> None:
@@ -187,12 +189,12 @@ def test_few_clicks_are_said(desk: Desk, eyes: Path) -> None:
     for count, enabled in ((0, False), (1, False), (2, True), (4, True)):
         (eyes / "clicks.csv").write_text("\n".join(rows[: count + 1]) + "\n")
         desk.open(eyes)
-        assert desk.dock.source._button.isEnabled() == enabled
+        assert desk.dock.plan.source._button.isEnabled() == enabled
         assert desk.shown("pretrained").startswith("Click at least 5 targets")
 
 
 def pick(desk: Desk, text: str) -> None:
-    combo = desk.dock.source._combo
+    combo = desk.dock.plan.source._combo
     combo.setCurrentIndex(next(index for index in range(combo.count()) if combo.itemText(index).startswith(text)))
     combo.activated.emit(combo.currentIndex())
 
@@ -200,13 +202,13 @@ def pick(desk: Desk, text: str) -> None:
 def test_the_sources_that_can_be_picked(desk: Desk, eyes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, source = make_run(eyes), make_source(eyes)
     desk.open(eyes)
-    box, heard = desk.dock.source, []
+    box, heard = desk.dock.plan.source, []
     box.valueChanged.connect(lambda: heard.append(box.value()))
     pick(desk, "run: clicks-0.001")
     pick(desk, "ImageNet")
     job = desk.dock.job()
     assert (job.source, job.encoder, job.out.name) == ("imagenet", "densenet121", "imagenet-0.001")
-    desk.dock.form.setValue({"encoder": "resnet18"})
+    desk.dock.plan.form.setValue({"encoder": "resnet18"})
     assert desk.dock.job().encoder == "resnet18"
     chosen = eyes.parent / "mine.pth"
     chosen.touch()
@@ -232,7 +234,7 @@ def test_the_card_of_the_picked_source_is_shown(desk: Desk, eyes: Path) -> None:
     make_source(eyes).write_bytes(len(header).to_bytes(8, "little") + header)
     make_run(eyes)
     desk.open(eyes)
-    box = desk.dock.source
+    box = desk.dock.plan.source
     assert desk.shown("card") == "Learned from clicks of eyes <2>, 27 cases; validation: 17.3 px off."
     about = box._combo.itemData(box._combo.currentIndex(), Qt.ItemDataRole.ToolTipRole)
     assert (
@@ -260,7 +262,7 @@ def test_where_there_is_a_localizer_it_says_where_to_look(desk: Desk, eyes: Path
     """Whatever the source is; one that gives a single point and knows no doubt does not count."""
     make_localizer(eyes, "point", "regression")
     desk.open(eyes)
-    box = desk.dock._focus
+    box = desk.dock.plan.focus
     assert not box.isEnabled() and desk.dock.job().focus == "none"
     path = make_localizer(eyes, "clicks", "heatmap")
     desk.session.runs_changed.emit()
@@ -296,20 +298,20 @@ def test_a_run_is_gone_on_from_where_one_is_shown_and_wanted(desk: Desk, eyes: P
 
 def test_wrong_settings_are_refused_with_their_sentence(desk: Desk, eyes: Path, complaints: list[str]) -> None:
     desk.open(eyes)
-    desk.dock.form.setValue({"size": 7})
+    desk.dock.plan.form.setValue({"size": 7})
     desk.train()
-    desk.dock.source.form.setValue({"batch": 1})
-    desk.dock.source._button.click()
+    desk.dock.plan.source.form.setValue({"batch": 1})
+    desk.dock.plan.source._button.click()
     assert desk.jobs == []
     assert complaints == [
         "Size, pixels 7 is not possible; give between 32 and 2048",
         "Images per step 1 is not possible; give at least 2",
     ]
-    desk.dock.form.setValue({"size": 64, "solver": "paper"})
+    desk.dock.plan.form.setValue({"size": 64, "solver": "paper"})
     desk.dock.strength.setValue(math.inf)
     desk.train()
     assert complaints[2] == "‘Solver’ paper cannot express ‘Strength λ’ inf; use ‘Solver’ stable"
-    assert desk.dock.form.problems() == {} and desk.jobs == []
+    assert desk.dock.plan.form.problems() == {} and desk.jobs == []
 
 
 # what it would take
@@ -327,10 +329,10 @@ def test_the_cost_is_asked_for_once_and_told(desk: Desk, eyes: Path) -> None:
     desk.tell(1, Finished(reason="done", out=None, summary=COST))
     told = "5 {} to learn from, 1 to judge by, 2 held out for a final look. About 2 min (CPU, threads: 2)."
     assert desk.dock.cost.text() == told.format("masks")
-    assert desk.dock.source.cost.text() == told.format("clicks")
+    assert desk.dock.plan.source.cost.text() == told.format("clicks")
     assert len(desk.estimates()) == 2, "and not again by itself"
-    desk.dock.form.setValue({"steps": 10})
-    desk.dock.form.setValue({"steps": 20, "device": "mps"})
+    desk.dock.plan.form.setValue({"steps": 10})
+    desk.dock.plan.form.setValue({"steps": 20, "device": "mps"})
     *_, third = desk.estimates()
     assert len(desk.jobs) == 3 and isinstance(third, Finetune) and third.steps == 20
     assert desk.jobs[2].device == "mps"
@@ -394,9 +396,9 @@ def test_a_training_is_followed(desk: Desk, eyes: Path) -> None:
     source = make_source(eyes)
     desk.open(eyes)
     dock = desk.dock
-    assert not dock.curves.isVisible() and not dock.progress.isVisible()
+    assert not dock.course.curves.isVisible() and not dock.course.progress.isVisible()
     desk.train()
-    assert dock.progress.isVisible()
+    assert dock.course.progress.isVisible()
     desk.tell(
         0,
         Noted(text="Recipe plain; --recipe names another."),
@@ -404,30 +406,30 @@ def test_a_training_is_followed(desk: Desk, eyes: Path) -> None:
         *(Stepped(step=step, loss=1 / step, strength=1e-3) for step in range(1, 26)),
         Evaluated(step=25, scores={"dice": 0.8}, kept=True, drift=0.0042),
     )
-    assert dock._notes.text() == "Recipe plain; ‘Recipe’ names another." and dock._assumed.isVisible()
+    assert dock.course._notes.text() == "Recipe plain; ‘Recipe’ names another." and dock.course._assumed.isVisible()
     assert dock.strength._drift.text() == "moved 0.42 %"
-    assert dock.curves.isVisible() and dock.curves._heading.text() == "clicks-0.001"
-    assert dock.curves._history.steps[-1] == 25 and dock.curves._history.total == 50
+    assert dock.course.curves.isVisible() and dock.course.curves._heading.text() == "clicks-0.001"
+    assert dock.course.curves._history.steps[-1] == 25 and dock.course.curves._history.total == 50
     desk.tell(0, Noted(text="λ = inf cannot be, it must be finite with the solver paper; it stays at 0.001."))
     assert desk.shown("said").startswith("λ = inf cannot be")
     make_run(eyes)
     desk.tell(0, Finished(reason="done", out=eyes / "runs" / "clicks-0.001", summary=SUMMARY))
     assert desk.shown("said") == "clicks-0.001: Dice 0.910 ± 0.03 on 6 validation cases. The encoder moved 0.42 %."
-    assert desk.session.run.name == "clicks-0.001" and not dock.progress.isVisible()
-    assert dock.source.value() == source
+    assert desk.session.run.name == "clicks-0.001" and not dock.course.progress.isVisible()
+    assert dock.plan.source.value() == source
 
 
 def test_a_training_that_another_began_or_an_earlier_dock_is_followed_too(desk: Desk, eyes: Path) -> None:
     desk.open(eyes)
     desk.session.runner.submit(Finetune(data=eyes, out=eyes / "runs" / "a"))
-    assert desk.dock.progress.task is not None and not desk.dock._train.isEnabled()
+    assert desk.dock.course.progress.task is not None and not desk.dock._train.isEnabled()
     desk.viewer.window.remove_dock_widget(desk.docked)
     desk.dock = TrainDock(desk.viewer)
     desk.docked = desk.viewer.window.add_dock_widget(desk.dock)
     gc.collect()
-    assert desk.dock.progress.task is not None and not desk.dock._train.isEnabled()
+    assert desk.dock.course.progress.task is not None and not desk.dock._train.isEnabled()
     desk.tell(0, Started(stage="train", total=5), Finished(reason="stopped", out=None))
-    assert desk.dock._train.isEnabled() and desk.dock.progress.task is None
+    assert desk.dock._train.isEnabled() and desk.dock.course.progress.task is None
 
 
 def test_a_failure_is_said_and_what_was_saved_is_shown(desk: Desk, eyes: Path, complaints: list[str]) -> None:
@@ -445,7 +447,7 @@ def test_the_run_that_is_picked_is_shown_but_not_while_another_is_trained(desk: 
     first, second = make_run(eyes), make_run(eyes, "clicks-0", drift=0.2, validation={"dice_mean": None, "cases": []})
     desk.open(eyes)
     desk.session.show_run(first)
-    assert desk.shown("said").startswith("clicks-0.001: Dice 0.910") and desk.dock.curves.isVisible()
+    assert desk.shown("said").startswith("clicks-0.001: Dice 0.910") and desk.dock.course.curves.isVisible()
     desk.session.show_run(second)
     assert "no validation masks to judge it by" in desk.shown("said")
     assert desk.dock.strength._drift.text() == "moved 20 %"
@@ -484,17 +486,47 @@ def test_settings_that_are_being_chosen_have_the_room_of_the_curves(desk: Desk, 
     run = make_run(eyes)
     desk.open(eyes)
     dock = desk.dock
-    dock._settings.set_open(True)
-    assert not dock.curves.isVisible()
+    dock.plan.settings.set_open(True)
+    assert not dock.course.curves.isVisible()
     desk.session.show_run(run)
-    assert not dock.curves.isVisible()
-    dock._settings.set_open(False)
-    assert dock.curves.isVisible()
-    dock.source.settings.set_open(True)
-    assert not dock.curves.isVisible()
+    assert not dock.course.curves.isVisible()
+    dock.plan.settings.set_open(False)
+    assert dock.course.curves.isVisible()
+    dock.plan.source.settings.set_open(True)
+    assert not dock.course.curves.isVisible()
     desk.train()
     desk.tell(0, Started(stage="train", total=5))
-    assert dock.curves.isVisible(), "what runs is to be seen"
+    assert dock.course.curves.isVisible(), "what runs is to be seen"
+
+
+def test_with_a_path_every_plot_can_be_seen_and_none_lies_over_another(desk: Desk, eyes: Path, qtbot: QtBot) -> None:
+    stages = [
+        {"strength": strength, "drift": 0.01, "scores": {"dice_mean": 0.9, "dice_sd": 0.02, "precision_mean": 0.9}}
+        for strength in ("inf", 0.01, 0.0)
+    ]
+    advice = "Take λ = 0.01: within one standard error of the best, and closest to the source. " * 2
+    run = make_run(eyes, "clicks-path", path=stages, recommendation=advice)
+    make_source(eyes)
+    desk.open(eyes).greet()
+    dock, window = desk.dock, desk.viewer.window._qt_window
+    window.resize(1250, 1000)
+    desk.session.show_run(run)
+    qtbot.waitUntil(dock.path_plot.isVisible)
+    shown = [dock.findChild(Shrinking), dock.strength, dock.path_plot, dock.cost, dock._warm, dock._train]
+    shown += [dock.course._said, dock.course._plots]
+    qtbot.wait(50)
+    places = [QRect(each.mapTo(dock, QPoint()), each.size()) for each in shown]
+    for above, below in pairwise(places):
+        assert above.bottom() < below.top() and dock.rect().contains(below)
+    for plot in dock.path_plot.findChildren(Plot):
+        assert plot.height() >= plot.minimumSizeHint().height()
+    scroll = dock.course._plots
+    for plot in dock.course.curves.findChildren(Plot):
+        scroll.ensureWidgetVisible(plot, 0, 0)
+        assert not plot.isVisible() or plot.visibleRegion().boundingRect() == plot.rect()
+    window.resize(1250, 1400)
+    qtbot.wait(50)
+    assert scroll.verticalScrollBar().maximum() == 0, "nothing scrolls where there is room"
 
 
 @pytest.mark.parametrize("width", [330, 500])
@@ -511,9 +543,9 @@ def test_train_stop_and_the_slider_are_in_sight_and_no_text_is_cut_off(
     desk.train()
     desk.tell(0, Started(stage="train", total=50), Noted(text="a long note " * 20), Stepped(step=1, loss=1))
     qtbot.wait(50)
-    for widget in (dock._train, dock.progress._stop, dock.strength._slider, dock.curves):
+    for widget in (dock._train, dock.course.progress._stop, dock.strength._slider, dock.course.curves):
         assert widget.visibleRegion().boundingRect() == widget.rect()
-    for widget in (dock._train, dock.source._button, dock.source._combo):
+    for widget in (dock._train, dock.plan.source._button, dock.plan.source._combo):
         assert widget.width() >= widget.minimumSizeHint().width()
         assert dock.rect().contains(widget.mapTo(dock, widget.rect().topRight()))
     for label in dock.findChildren(QLabel):

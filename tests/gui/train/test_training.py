@@ -37,13 +37,13 @@ def encoder(path: Path) -> dict[str, np.ndarray]:
 
 def test_from_clicks_to_a_model_with_the_slider_moved_in_mid_run(desk: Desk) -> None:
     dock, folder = desk.dock, desk.session.folder
-    dock.source.form.setValue({"size": 64, "batch": 8, "steps": 100_000})
-    dock.source._button.click()
+    dock.plan.source.form.setValue({"size": 64, "batch": 8, "steps": 100_000})
+    dock.plan.source._button.click()
     desk.wait(lambda: len(desk.steps) > 3)
     desk.stop()
     source = folder / "sources" / "clicks.safetensors"
-    assert dock.source.value() == source and load(source).provenance.steps == desk.steps[-1].step
-    assert "Pretrained" in dock.source._said.text()
+    assert dock.plan.source.value() == source and load(source).provenance.steps == desk.steps[-1].step
+    assert "Pretrained" in dock.plan.source._said.text()
 
     dock.strength.setValue(0.0)
     desk.train(**{**LONG, "size": 96, "batch": 8})
@@ -66,23 +66,24 @@ def test_from_clicks_to_a_model_with_the_slider_moved_in_mid_run(desk: Desk) -> 
     assert drifts[0] > 0, "λ = 0: the encoder moves"
     found, wanted = encoder(run / MODEL), encoder(source)
     assert found.keys() == wanted.keys() and all((found[name] == wanted[name]).all() for name in wanted)
-    assert read_summary(run)["lambda_history"][0] == [1, 0.0] and dock.curves._history.moves[-1][1] == math.inf
-    assert desk.session.run.path == run and "was stopped" in dock._said.text()
+    assert read_summary(run)["lambda_history"][0] == [1, 0.0] and dock.course.curves._history.moves[-1][1] == math.inf
+    assert desk.session.run.path == run and "was stopped" in dock.course._said.text()
 
     dock._warm.click()
     desk.train(steps=2)
     desk.wait_until_over()
     again = folder / "runs" / "clicks-inf"
     assert read_summary(again)["start"] == "clicks-0" and read_summary(again)["lambda"] == "inf"
-    assert dock._said.text().startswith("clicks-inf: Dice ") and "Too few to judge by" in dock._said.text()
+    said = dock.course._said.text()
+    assert said.startswith("clicks-inf: Dice ") and "Too few to judge by" in said
     assert desk.told == []
 
 
 def test_with_the_defaults_it_is_said_how_long_it_takes_and_train_does_not_wait_for_that(desk: Desk) -> None:
     desk.wait(lambda: "About" in desk.dock.cost.text())
     assert "to learn from" in desk.dock.cost.text() and "CPU" in desk.dock.cost.text()
-    desk.wait(lambda: not desk.session.runner.tasks and "About" in desk.dock.source.cost.text())
-    desk.dock.form.setValue({"steps": 299})
+    desk.wait(lambda: not desk.session.runner.tasks and "About" in desk.dock.plan.source.cost.text())
+    desk.dock.plan.form.setValue({"steps": 299})
     desk.wait(lambda: any(isinstance(task.job, Estimate) for task in desk.session.runner.tasks))
     began = time.monotonic()
     desk.train()
@@ -100,7 +101,7 @@ def test_a_mask_painted_just_now_is_learned_from(viewer: Viewer, qtbot: QtBot, t
     desk = Desk(viewer, qtbot).open(folder)
     desk.session.step(1)
     desk.wait(lambda: desk.session.case.name == "eye1")
-    desk.dock.masks._paint.click()
+    desk.dock.plan.masks._paint.click()
     desk.wait(lambda: desk.session.painter.case is not None)
     Hands(viewer).drag_pixels(desk.session.canvas.get("mask"), (20, 20), (20, 40))
     desk.train(**TINY, steps=2)

@@ -52,7 +52,8 @@ class Images(QObject):
         self._expect_nothing()
         if known is not None:
             known.cancel()
-        self._read[case.key] = self._reader.run(partial(_layer, case, known), arrived, lost)
+        words = f"Reading {case.name} …"
+        self._read[case.key] = self._reader.run(partial(_layer, case, known), arrived, lost, words=words)
         self._make_room()
 
     def expect(self, cases: Iterable[Case]) -> None:

@@ -74,13 +74,13 @@ class Clicking(QObject):
             self._ours = True  # the one that is being read
         if self.session.painter.case is None:
             self.again()
-        self.proposals.assistant.appear(True)
+        self.proposals.appear(True)
 
     def vanish(self, dock: object) -> None:
         self._docks.discard(dock)
         if not self._docks:
             self.centres.hide()
-            self.proposals.assistant.appear(False)
+            self.proposals.appear(False)
 
     def again(self) -> None:
         """Let clicks count on the case shown, and end painting; what the user deleted of it comes back."""

@@ -13,8 +13,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QListWidget,
-    QListWidgetItem,
     QProgressBar,
     QPushButton,
     QVBoxLayout,
@@ -22,9 +20,9 @@ from qtpy.QtWidgets import (
 )
 from superqt import QElidingLabel
 
-from napari_tlseg.data.case import Case
 from napari_tlseg.data.guesses import Guess
 from napari_tlseg.engine.jobs import Locate
+from napari_tlseg.gui.click.case_list import CaseList
 from napari_tlseg.gui.click.clicking import ACTIONS, Clicking
 from napari_tlseg.gui.click.help_box import HelpBox
 from napari_tlseg.gui.click.opening import open_folder, use_layers
@@ -37,17 +35,9 @@ from napari_tlseg.gui.widgets.fold import Fold
 if TYPE_CHECKING:
     import napari
 
-CLICKED, NO_TARGET, OPEN, UNREADABLE = "●", "∅", "○", "✕"
-"""Before a case's name: clicked, looked at without a target, to be clicked, not to be read."""
-MASK, UNSURE = "▣", "?"
-"""Behind it: it has a mask, the proposed centre is unsure."""
-SIGNS = (
-    f"{CLICKED} clicked   {NO_TARGET} no target visible   {OPEN} to be clicked   "
-    f"{MASK} has a mask   {UNSURE} the proposed centre is unsure"
-)
 BEGIN = "Open images to begin: a folder of photographs or CTs, or what is open in napari already."
 GUIDE = "Click the centre of the target: one per image."
-DONE = "All images are looked at. A click moves the centre."
+DONE = "All images are looked at: go on to Train. A click moves the centre."
 
 
 class ClickDock(QWidget):
@@ -63,11 +53,11 @@ class ClickDock(QWidget):
         self._count = QLabel(BEGIN, objectName="count", wordWrap=True)
         self._bar = QProgressBar(textVisible=False)
         self._state = QLabel(objectName="state", wordWrap=True)
+        self._waits = ""
+        """What is being read, where that takes more than a moment."""
         self._again = QPushButton("Click here again", objectName="again")
         self._again.setToolTip("Let clicks on the canvas set the target's centre again")
-        self._list = QListWidget(toolTip=SIGNS)
-        self._list.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys are for the canvas
-        self._list.setUniformItemSizes(True)  # else each change measures all of a thousand
+        self._list = CaseList(self.clicking)
         self._buttons = {action.text: QPushButton(action.text) for action in ACTIONS}
         self._propose = QPushButton("Propose centres")
         self._progress = Progress()
@@ -123,9 +113,9 @@ class ClickDock(QWidget):
         session.clicks_changed.connect(self._mark)
         session.masks_changed.connect(self._mark)
         session.images.failed.connect(self._mark)
+        session.reader.waiting.connect(self._wait)
         session.runner.started.connect(self._follow)
         clicking.changed.connect(self._tell)
-        self._list.itemClicked.connect(guarded(self._choose))
         self._advance.toggled.connect(partial(setattr, clicking, "advance"))
         self._again.clicked.connect(guarded(lambda _=False: clicking.again()))
         self._propose.clicked.connect(guarded(lambda _=False: clicking.proposals.ask()))
@@ -144,10 +134,6 @@ class ClickDock(QWidget):
     def _do(self, act: Callable[[Clicking], None]) -> None:
         act(self.clicking)
         self.clicking.centres.focus()
-
-    def _choose(self, item: QListWidgetItem) -> None:
-        if self.session.dataset is not None:
-            self.clicking.show(self.session.dataset.cases[self._list.row(item)])
 
     def _follow(self, task: Task) -> None:
         if isinstance(task.job, Locate):
@@ -169,8 +155,7 @@ class ClickDock(QWidget):
         self._title.setText(str(dataset.folder))
         self._title.setToolTip(str(dataset.folder))
         self._notes.setText("\n".join(dataset.notes))
-        self._list.clear()
-        self._list.addItems([case.name for case in dataset])
+        self._list.fill(dataset)
         self._mark()
 
     def _mark(self, _: object = None) -> None:
@@ -178,9 +163,7 @@ class ClickDock(QWidget):
         dataset, clicks = self.session.dataset, self.session.clicks
         if dataset is None or clicks is None or self._list.count() != len(dataset):
             return
-        for row, case in enumerate(dataset):
-            if (item := self._list.item(row)) is not None and item.text() != (text := self._line(case)):
-                item.setText(text)
+        self._list.mark(dataset)
         pace = f" · {clicks.pace:.0f} per minute" if clicks.pace else ""
         self._count.setText(f"{len(clicks)} of {len(dataset)} looked at{pace} · saved")
         self._bar.setUpdatesEnabled(False)  # or each of these draws it at once, before the next image is shown
@@ -188,27 +171,20 @@ class ClickDock(QWidget):
         self._bar.setValue(len(clicks))
         self._bar.setUpdatesEnabled(True)
 
-    def _line(self, case: Case) -> str:
-        point = self.session.clicks[case] if self.session.clicks is not None else None
-        sign = OPEN if point is None else CLICKED if point else NO_TARGET
-        if case.name in self.session.images.unreadable:
-            sign = UNREADABLE
-        guess = self.clicking.proposals.guess(case)
-        unsure = UNSURE if sign == OPEN and guess is not None and guess.unsure else ""
-        return "  ".join(filter(None, (f"{sign} {case.name}", MASK if case.mask else "", unsure)))
+    def _wait(self, words: str) -> None:
+        self._waits = words
+        self._tell()
 
     def _tell(self, _: object = None) -> None:
         """Which case is shown, what a click would do now, and what else can be done."""
         dataset, case, clicking = self.session.dataset, self.session.case, self.clicking
         shown = dataset is not None and case is not None
         self._again.setVisible(shown and not clicking.centres.active)
-        self._state.setVisible(shown)
+        self._state.setVisible(shown or bool(self._waits))
+        self._state.setText(self._waits or (self._guide() if shown else ""))
         if dataset is None or case is None:
             return
-        row = next(row for row, each in enumerate(dataset) if each.name == case.name)
-        self._list.setCurrentRow(row)
-        self._list.currentItem().setText(self._line(dataset.cases[row]))
-        self._state.setText(self._guide())
+        self._list.show_case(dataset[case.name])
         self._enable()
 
     def _guide(self) -> str:

@@ -27,14 +27,15 @@ def use_layers(session: Session) -> None:
     if not found:
         complain("No image layer is open; open one first, or a folder of images")
     elif project := _ask(session, "An empty project folder, to keep images, clicks and masks in"):
-        session.viewer.status = f"Writing {project} …"
-        session.reader.run(lambda: adopt_layers(found, project), session.open)
+        words = f"Copying what is open to {project} …"
+        session.reader.run(lambda: adopt_layers(found, project), session.open, words=words)
 
 
 def ask_project(session: Session, folder: Path) -> None:
     """A project folder for one that cannot be written to."""
     if project := _ask(session, f"{folder.name} is read-only: choose a folder to keep clicks and masks in"):
-        session.reader.run(lambda: adopt_folder(folder, project), session.open)
+        words = f"Preparing {project} …"
+        session.reader.run(lambda: adopt_folder(folder, project), session.open, words=words)
 
 
 def _ask(session: Session, title: str) -> Path | None:

@@ -32,6 +32,8 @@ class Proposals(QObject):
         self._asked: dict[str, Guess] = {}
         self.localizer: Path | None = None
         """What proposals can be asked of."""
+        self._tried: Path | None = None
+        """The one that was asked unbidden."""
         self.assistant = Assistant(session)
         self.assistant.proposed.connect(self.changed)
         session.opened.connect(guarded(self._open))
@@ -39,6 +41,22 @@ class Proposals(QObject):
 
     def guess(self, case: Case) -> Guess | None:
         return self._asked.get(case.name) or self.assistant.guess(case)
+
+    def appear(self, in_sight: bool) -> None:
+        """A dock for clicks came into sight, or the last one left it: what was pretrained meanwhile is asked."""
+        self.assistant.appear(in_sight)
+        if in_sight and self._news:
+            self._tried = self.localizer  # once, also where that fails
+            self.ask()
+
+    @property
+    def _news(self) -> bool:
+        """Whether a localizer may know the centres of photographs that nobody looked at, and was not asked yet."""
+        clicks, dataset, localizer = self._session.clicks, self._session.dataset, self.localizer
+        if clicks is None or dataset is None or localizer is None or localizer == self._tried:
+            return False
+        helps = self.assistant.wanted and self.assistant.possible and self._session.runner.free
+        return helps and len(clicks) < len(dataset) and not _is_newer(_table(dataset.folder), localizer)
 
     def ask(self) -> None:
         """Let the localizer guess the centres of all cases."""
@@ -71,3 +89,7 @@ class Proposals(QObject):
 
 def _table(folder: Path) -> Path:
     return folder / SOURCES / "centres.csv"
+
+
+def _is_newer(table: Path, localizer: Path) -> bool:
+    return table.exists() and table.stat().st_mtime >= localizer.stat().st_mtime

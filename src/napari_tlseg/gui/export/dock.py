@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Layer
-from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
@@ -17,13 +15,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_tlseg.data.annotations import mask_path, read_mask
+from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case
 from napari_tlseg.engine.jobs import Predict
 from napari_tlseg.engine.messages import Failed
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Finished
 from napari_tlseg.gui.canvas.layers import labels_layer
+from napari_tlseg.gui.export.choices import CaseChoice, FormatChoice
 from napari_tlseg.gui.export.exported import Export, Result, counted
 from napari_tlseg.gui.export.model_file import SaveModel
 from napari_tlseg.gui.export.run_choice import RunChoice
@@ -34,20 +33,12 @@ from napari_tlseg.gui.runs import runs_of
 from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.widgets.fold import Fold
 from napari_tlseg.gui.widgets.folder_field import FolderField
-from napari_tlseg.gui.widgets.form import Form, field_help
-from napari_tlseg.gui.widgets.narrow import NarrowChoice
+from napari_tlseg.gui.widgets.form import Form
 from napari_tlseg.learn.postprocess import Postprocess
-from napari_tlseg.options import Format
 
 if TYPE_CHECKING:
     import napari
 
-FORMATS: Mapping[Format, str] = {
-    "auto": "As the images",
-    "png": "PNG, for photographs",
-    "tiff": "TIFF, with spacing",
-    "nifti": "NIfTI, with spacing and orientation",
-}
 CLEANING = {
     "largest_only": "Only the largest piece",
     "fill_holes": "Fill holes",
@@ -86,8 +77,8 @@ class ExportDock(QWidget):
         self._next = QLabel(wordWrap=True, objectName="next")
         self._body = QWidget()
         self.run_choice = RunChoice()
-        self._which = NarrowChoice("which", "Which cases get a mask")
-        self._format = NarrowChoice("format", field_help(Predict)["format"])
+        self._which = CaseChoice()
+        self._format = FormatChoice()
         self._folder = FolderField()
         self._replace = QCheckBox("Replace masks that are there", objectName="replace")
         self._replace.setToolTip("Write over masks of the same names in this folder, also over those of another run")
@@ -102,10 +93,6 @@ class ExportDock(QWidget):
         self._open()
 
     def _lay_out(self) -> None:
-        for which in ("all", "unmasked", "shown"):
-            self._which.addItem("", which)
-        for value, words in FORMATS.items():
-            self._format.addItem(words, value)
         rows = QFormLayout()
         rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         named = ("Run", self.run_choice), ("Cases", self._which), ("Format", self._format), ("Folder", self._folder)
@@ -141,7 +128,7 @@ class ExportDock(QWidget):
     @property
     def cases(self) -> tuple[Case, ...]:
         """Those that are chosen."""
-        return self._cases(self._which.currentData())
+        return self._which.cases()
 
     @property
     def _busy(self) -> bool:
@@ -211,11 +198,8 @@ class ExportDock(QWidget):
         if not ready:
             return
         shown = self.session.case
-        counts = [len(self._cases(which)) for which in ("all", "unmasked")]
-        self._which.setItemText(0, f"All cases ({counts[0]})")
-        self._which.setItemText(1, f"Cases without a mask ({counts[1]})")
-        self._which.setItemText(2, "The case shown" + (f" ({shown.name})" if shown else ""))
-        self._forbid_png()
+        self._which.setCases(self.session.dataset or (), shown)
+        self._format.suit(self.cases)
         obstacle = self._obstacle()
         waits = "A training runs; the masks are written after it." if self.session.training else ""
         self._hint.setText(obstacle or waits)
@@ -223,21 +207,6 @@ class ExportDock(QWidget):
         self._export.setText(f"Export {counted(len(self.cases))}")
         self._export.setEnabled(not (self._busy or obstacle))
         self._result.look_at(shown)
-
-    def _cases(self, which: str) -> tuple[Case, ...]:
-        dataset, shown = self.session.dataset, self.session.case
-        if which == "shown":
-            return () if shown is None else (shown,)
-        return tuple(case for case in dataset or () if which == "all" or case.mask is None)
-
-    def _forbid_png(self) -> None:
-        """Greyed, with the reason, where one of the cases is a volume."""
-        row, volume = self._format.findData("png"), next(filter(_is_volume, self.cases), None)
-        reason = f"{volume.name} is a volume, which PNG cannot hold" if volume else ""
-        self._format.model().item(row).setEnabled(volume is None)
-        self._format.setItemData(row, reason, Qt.ItemDataRole.ToolTipRole)
-        if volume and self._format.currentIndex() == row:
-            self._format.setCurrentIndex(self._format.findData("auto"))
 
     def _obstacle(self) -> str:
         """Why nothing can be exported as it stands; empty where it can."""
@@ -258,15 +227,6 @@ class ExportDock(QWidget):
             lambda: read_mask(case, ANY, path),
             lambda planes: viewer.add_layer(Layer.create(*labels_layer(planes, like, name))),
         )
-
-
-def _is_volume(case: Case) -> bool:
-    """Which PNG cannot hold."""
-    try:
-        mask_path(case, Path(), "png")
-    except InputError:
-        return True
-    return False
 
 
 def _as_called_here(sentence: str) -> str:

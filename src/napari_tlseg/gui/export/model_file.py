@@ -14,7 +14,7 @@ from napari_tlseg.gui.notices import guarded, say
 from napari_tlseg.gui.runs import Run
 from napari_tlseg.gui.widgets.fields import as_tooltip
 
-USE = "A source for another training; elsewhere it is given as --source or --model."
+USE = "A colleague picks it as a source in Train, or predicts with it from the command line."
 SUFFIX = ".safetensors"
 
 

@@ -9,7 +9,7 @@ from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_tlseg.data.overlay import FN, FP, RGB, TP, Counts
-from napari_tlseg.gui.review.overlay import CODES, ERRORS, Meaning
+from napari_tlseg.gui.review.meaning import CODES, ERRORS, Meaning
 
 DASH = "–"
 PALETTE_NAMES = {"classic": "Classic colours", "colour-blind": "Colour-blind safe"}

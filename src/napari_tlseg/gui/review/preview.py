@@ -15,7 +15,8 @@ from napari_tlseg.data.case import Case, Labels
 from napari_tlseg.events import Event, Previewed
 from napari_tlseg.gui.canvas.layers import plane_of
 from napari_tlseg.gui.notices import guarded
-from napari_tlseg.gui.review.overlay import ERRORS, FOUND, ErrorOverlay
+from napari_tlseg.gui.review.meaning import ERRORS, FOUND
+from napari_tlseg.gui.review.overlay import ErrorOverlay
 from napari_tlseg.gui.runner import Task
 from napari_tlseg.gui.widgets.strength import strength_text
 from napari_tlseg.studies.jobs import Scrub

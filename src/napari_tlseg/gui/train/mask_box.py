@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tlseg.data.case import Case
+from napari_tlseg.gui.case_row import CaseRow
 from napari_tlseg.gui.notices import guarded
 from napari_tlseg.gui.session import Session
 
@@ -16,6 +17,9 @@ class MaskBox(QWidget):
         super().__init__()
         self.session = session
         self._count = QLabel(wordWrap=True, objectName="masks")
+        self._case = CaseRow(session)
+        self._goes_on = False
+        """The mask of the case that comes next is to be painted, as that of the one before was."""
         self._paint = QPushButton("Paint a mask of this case", objectName="paint", checkable=True)
         self._paint.setToolTip(
             "A layer to paint the target in, with napari's brush, polygon and fill tools; saved as you go"
@@ -34,6 +38,7 @@ class MaskBox(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._count)
+        layout.addWidget(self._case)
         layout.addLayout(row)
         for widget in (self._state, self._painted, self._slices):
             layout.addWidget(widget)
@@ -45,6 +50,9 @@ class MaskBox(QWidget):
         session, painter = self.session, self.session.painter
         for signal in (session.opened, session.masks_changed, session.case_shown, painter.planes_changed):
             signal.connect(self._refresh)
+        session.case_shown.connect(guarded(self._go_on))
+        session.images.failed.connect(self._stay)
+        self._case.stepped.connect(guarded(self._step))
         painter.began.connect(self._begin)
         painter.ended.connect(self._refresh)
         painter.saved.connect(self._say_saved)
@@ -60,6 +68,19 @@ class MaskBox(QWidget):
             self.session.painter.leave()
             self._say("")
         self._refresh()
+
+    def _step(self, by: int) -> None:
+        """Who paints goes on painting."""
+        self._goes_on = self.session.painter.case is not None or self._goes_on
+        self.session.step(by)
+
+    def _go_on(self) -> None:
+        if self._goes_on:
+            self._goes_on = False
+            self.session.painter.begin()
+
+    def _stay(self) -> None:
+        self._goes_on = False
 
     def _begin(self) -> None:
         layer = self.session.canvas.get("mask")

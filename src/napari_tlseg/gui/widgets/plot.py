@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ class Plot(QWidget):
         self._faint.setData(np.repeat(xs, 2), band)
         every = max(1, len(steps) // SMOOTH)
         self._line.setData(np.array(steps[::every], float), np.array(values[::every], float))
-        self._view.setYRange(*_limits(band), padding=0.06)
+        self._reach(*_limits(band))
 
     def draw_looks(
         self, steps: Sequence[int], values: Sequence[float], *, best: int | None = None, highest: float | None = None
@@ -75,7 +76,7 @@ class Plot(QWidget):
         self._line.setData(xs, ys)
         self._dots.setData(xs[seen], ys[seen])
         self._best.setData(*(([], []) if best is None else (xs[[best]], ys[[best]])))
-        self._view.setYRange(0, highest or _limits(ys)[1], padding=0.06)
+        self._reach(0.0, highest or _limits(ys)[1])
 
     def number(self, names: Mapping[int, str]) -> None:
         """What is written below the x axis, and where."""
@@ -96,7 +97,7 @@ class Plot(QWidget):
         """A bar each, at 1, 2, … on the x axis; the y axis begins at 0."""
         heights = np.array(values, float)
         self._bars.setOpts(x=np.arange(1, len(heights) + 1), height=heights)
-        self._view.setYRange(0, max(heights, default=0.0) or 1.0, padding=0.06)
+        self._reach(0.0, max(heights, default=0.0) or 1.0)
 
     def mark_moves(self, moves: Sequence[tuple[int, float]], labelled: bool) -> None:
         """A vertical line where λ changed, and on it what it became."""
@@ -112,6 +113,11 @@ class Plot(QWidget):
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange, QEvent.Type.FontChange):
             self._paint()
+
+    def _reach(self, low: float, high: float) -> None:
+        """What the y axis shows."""
+        self._view.setYRange(low, high, padding=0.06)
+        self._left.setTickSpacing(levels=[(step_of(low, high), 0.0)])
 
     def _lay_out(self) -> None:
         for item in (self._bars, self._faint, self._spread, self._second, self._line, self._dots, self._best):
@@ -144,7 +150,7 @@ class Plot(QWidget):
             axis.setTextPen(ink)
             axis.setTickFont(self.font())
             axis.setStyle(maxTickLevel=0)
-            axis.setTickDensity(0.4)
+        self._bottom.setTickDensity(0.4)
         self._left.setWidth(metrics.horizontalAdvance("0.0000"))
         self._bottom.setHeight(metrics.height() * 3 // 2)
         self._faint.setPen(_faded(ink, 0.25))
@@ -193,6 +199,19 @@ def _limits(values: Values) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     low, high = map(float, np.percentile(known, (0.5, 99.5))) if known.size else (0.0, 1.0)
     return low, high if high > low else low + 1
+
+
+def step_of(low: float, high: float) -> float:
+    """Between the numbers on a short axis: 1, 2 or 5 times a power of ten, so that there are few, but two at least.
+
+    >>> step_of(0, 1), step_of(0, 4.5), step_of(0, 0.9), step_of(0.3, 1.4)
+    (0.5, 2.0, 0.5, 0.5)
+    """
+    power = math.floor(math.log10(high - low))
+    steps = [float(f"{digit}e{power - lower}") for lower in (0, 1) for digit in (5, 2, 1)]
+    numbers = {step: math.floor(high / step) - math.ceil(low / step) + 1 for step in steps}
+    few = [step for step, count in numbers.items() if 3 <= count <= 4]
+    return next(iter([*few, *(step for step, count in numbers.items() if count >= 2), steps[-1]]))
 
 
 def _faded(colour: QColor, share: float) -> QColor:
