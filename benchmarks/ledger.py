@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,12 @@ def table(rows: Iterable[Iterable[object]]) -> str:
     """Rows of cells as Markdown; the first is the header."""
     lines = [[str(cell) for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+
+
+def spread(values: Iterable[float], form: str = "{:.3f}") -> str:
+    """Mean ± standard deviation; a dash of nothing."""
+    found = list(values)
+    if not found:
+        return "–"
+    more = f" ± {form.replace('+', '').format(statistics.stdev(found))}" if len(found) > 1 else ""
+    return form.format(statistics.fmean(found)) + more

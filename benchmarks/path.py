@@ -5,7 +5,8 @@
 For each seed a path is trained, then one cold training of full length at each of its λ, on the same cases. Times are of
 the trainings alone, of both in the same process one after the other: seconds, and those of the processor, which other
 programs disturb less. Dice is the mean over all cases with a mask that are neither trained on nor held out, on their
-native grid. Each finished training is a line of the ledger: the study goes on where it was.
+native grid. Of each λ between two others it is also asked how near the preview from these two, which the slider would
+show there, comes to its masks. Each finished training is a line of the ledger: the study goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,25 +15,28 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ledger import Ledger, table
+from ledger import Key, Ledger, spread, table
+from masks import dice, drawn, find
 
 from napari_tlseg import read_dataset
-from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.run import read_summary
 from napari_tlseg.data.split import read_split
-from napari_tlseg.engine.predicting import load_run, load_segmenter, segment
+from napari_tlseg.engine.predicting import load_run, load_segmenter
 from napari_tlseg.engine.trainings import Finetune
-from napari_tlseg.events import Control, Evaluated, Stepped
+from napari_tlseg.events import Evaluated, Stepped
 from napari_tlseg.learn.predict import Segmenter
 from napari_tlseg.studies.jobs import LambdaPath, parse_strengths
 from napari_tlseg.studies.path import read_path
+from napari_tlseg.studies.weights import Between
 
 SETTING = ("labels", "size", "steps", "batch")
+NEAR = 0.01
+"""Of Dice: what is hoped for between a path and cold trainings."""
 
 
 def main() -> None:
@@ -54,7 +58,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
             compare(options, ledger, seed, Path(folder))
-    report(ledger)
+    setting = {key: getattr(options, key) for key in SETTING}
+    report(ledger.where(what="path", lambdas=options.lambdas, source=options.source.name, **setting), ledger)
 
 
 def compare(options: argparse.Namespace, ledger: Ledger, seed: int, folder: Path) -> None:
@@ -83,13 +88,30 @@ def run(job: LambdaPath | Finetune) -> dict[str, Any]:
     times = {"seconds": seconds, "processor": processor}
     cases, segmenter = unused(job), load_segmenter(job, load_run(job.out))
     if isinstance(job, Finetune):
-        return {**times, "cases": len(cases), "drift": event.summary["drift"], "dice": dice(segmenter, cases)}
+        found = dice(find(segmenter, cases), drawn(cases))
+        return {**times, "cases": len(cases), "drift": event.summary["drift"], "dice": found}
+    return {**times, "cases": len(cases), **look(job, segmenter, cases)}
+
+
+def look(job: LambdaPath, segmenter: Segmenter, cases: Sequence[Case]) -> dict[str, Any]:
+    """Of each λ its Dice and, between two others, how near the preview from these two would have come to its masks.
+
+    Beside it the baseline: the better of its two neighbours as they are. `ends`: Dice between the masks at both ends.
+    """
     stages, between = read_path(job.out)
-    for stage in stages:
-        segmenter.model.load_state_dict(between.at(float(stage["strength"])))
-        stage["dice"] = dice(segmenter, cases)
-    kept = [{"lambda": str(float(s["strength"])), "drift": s["drift"], "dice": s["dice"]} for s in stages]
-    return {**times, "cases": len(cases), "stages": kept}
+    truth = drawn(cases)
+    found = {λ: find(segmenter, cases, weights) for λ, weights in between.weights.items()}
+    near: dict[float, dict[str, float]] = {λ: {} for λ in found}
+    for below, λ, above in zip(ordered := sorted(found), ordered[1:], ordered[2:], strict=False):
+        others = Between({each: between.weights[each] for each in (below, above)}, between.curve)
+        preview = dice(find(segmenter, cases, others.at(λ)), found[λ])
+        near[λ] = {"preview": preview, "nearest": max(dice(found[each], found[λ]) for each in (below, above))}
+    kept = [
+        {"lambda": str(λ), "drift": stage["drift"], "dice": dice(found[λ], truth), **near[λ]}
+        for stage in stages
+        for λ in [float(stage["strength"])]
+    ]
+    return {"stages": kept, "ends": dice(found[ordered[0]], found[ordered[-1]])}
 
 
 def unused(job: LambdaPath | Finetune) -> list[Case]:
@@ -99,36 +121,33 @@ def unused(job: LambdaPath | Finetune) -> list[Case]:
     return [case for case in read_dataset(job.data).labelled if case.name not in taken]
 
 
-def dice(segmenter: Segmenter, cases: Sequence[Case]) -> float:
-    """Mean of 2 |A ∩ B| / (|A| + |B|) of the foreground."""
-    found = []
-    for case in cases:
-        mask, truth = segment(segmenter, case, Control())[0] > 0, read_mask(case, 256) > 0
-        found.append(2 * int((mask & truth).sum()) / max(1, int(mask.sum() + truth.sum())))
-    return statistics.fmean(found)
-
-
-def report(ledger: Ledger) -> None:
-    """Ratio of times per seed, and the differences in Dice."""
-    ratios, differences, rows = [], [], [["seed", "λ", "drift, warm", "drift, cold", "Dice, warm", "Dice, cold"]]
-    for path in ledger.where(what="path"):
+def report(paths: Sequence[Key], ledger: Ledger) -> None:
+    """By λ, mean and spread over seeds; then the times, and how near the previews are."""
+    ratios, by_strength = list[float](), dict[str, list[Key]]()
+    for path in paths:
         alike = {key: path.get(key) for key in ("seed", *SETTING, "source", "target")}
         cold = {row["lambda"]: row for row in ledger.where(what="cold", **alike)}
-        if cold:
-            unit = "processor" if "processor" in path else "seconds"
-            ratios.append(path[unit] / statistics.median(row[unit] for row in cold.values()))
+        ratios += [path["processor"] / statistics.median(row["processor"] for row in cold.values())] if cold else []
         for stage in path["stages"]:
             if (other := cold.get(stage["lambda"])) is not None:
-                differences.append(stage["dice"] - other["dice"])
-                numbers = stage["drift"], other["drift"], stage["dice"], other["dice"]
-                rows.append([str(path["seed"]), stage["lambda"], *(f"{number:.3f}" for number in numbers)])
-    print(table(rows))
+                row = {**stage, "cold_dice": other["dice"], "cold_drift": other["drift"]}
+                by_strength.setdefault(stage["lambda"], []).append(row | {"gap": stage["dice"] - other["dice"]})
+    columns = {"drift": "drift, path", "cold_drift": "drift, cold", "dice": "Dice, path", "cold_dice": "Dice, cold"}
+    columns |= {"gap": "path − cold", "preview": "preview", "nearest": "nearest"}
+    rows = [[λ, *(cell(own, key) for key in columns)] for λ, own in by_strength.items()]
+    print(table([["λ", *columns.values()], *rows]))
+    every = [row for own in by_strength.values() for row in own]
     print(f"time of a path / median of its cold trainings, by seed: {[round(ratio, 2) for ratio in ratios]}")
-    if differences:
-        within = sum(abs(difference) <= 0.01 for difference in differences)
-        print(
-            f"Dice, warm − cold: mean {statistics.mean(differences):+.4f}; within 0.01: {within} of {len(differences)}"
-        )
+    print(f"Dice between the ends, by seed: {[round(path['ends'], 3) for path in paths]}")
+    for key in ("gap", "preview", "nearest"):
+        print(f"{columns[key]}, all λ and seeds: {cell(every, key)}")
+    gaps = [row["gap"] for row in every]
+    near, enough = sum(abs(gap) <= NEAR for gap in gaps), sum(gap >= -NEAR for gap in gaps)
+    print(f"Dice within {NEAR} of cold: {near} of {len(gaps)}; at least −{NEAR}: {enough}")
+
+
+def cell(rows: Iterable[Key], key: str) -> str:
+    return spread(row[key] for row in rows if key in row)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -30,12 +29,13 @@ from typing import Any
 import numpy as np
 import torch
 from ledger import Ledger, table
+from masks import Masks, dice, find
 
 from napari_tlseg import read_dataset
-from napari_tlseg.data.case import Case, Labels
+from napari_tlseg.data.case import Case
 from napari_tlseg.data.phantoms import write_fundus
 from napari_tlseg.data.run import read_summary
-from napari_tlseg.engine.predicting import load_run, load_segmenter, segment
+from napari_tlseg.engine.predicting import load_run, load_segmenter
 from napari_tlseg.engine.trainings import Finetune, Pretrain
 from napari_tlseg.events import Control, Previewed
 from napari_tlseg.journey import finish
@@ -45,7 +45,6 @@ from napari_tlseg.studies.path import read_path
 
 TICKS = (0.0, *(10 ** (-6 + step / 20) for step in range(161)), math.inf)
 """Of the slider."""
-Masks = list[Labels]
 
 
 def main() -> None:
@@ -150,14 +149,10 @@ class Look:
         self._segmenter = load_segmenter(self._job, load_run(run))
 
     def at(self, weights: Mapping[str, torch.Tensor]) -> Masks:
-        self._segmenter.model.load_state_dict(weights)
-        return self._masks(self._segmenter)
+        return find(self._segmenter, self.cases, weights)
 
     def of(self, run: Path) -> Masks:
-        return self._masks(load_segmenter(self._job, load_run(run)))
-
-    def _masks(self, segmenter: Any) -> Masks:
-        return [segment(segmenter, case, Control())[0] for case in self.cases]
+        return find(load_segmenter(self._job, load_run(run)), self.cases)
 
 
 def train(options: argparse.Namespace, folder: Path, strength: float, way: str, seed: int) -> Path:
@@ -196,16 +191,6 @@ def larger(run: Path, folder: Path, strength: float) -> Path:
     out.mkdir(exist_ok=True)
     save(out / "model.safetensors", model, checkpoint.provenance)
     return out
-
-
-def dice(one: Masks, other: Masks) -> float:
-    """Mean over cases of 2 |A ∩ B| / (|A| + |B|) of the foreground; of two empty masks 1."""
-    return statistics.fmean(_dice(a > 0, b > 0) for a, b in zip(one, other, strict=True))
-
-
-def _dice(a: Any, b: Any) -> float:
-    total = int(a.sum() + b.sum())
-    return 2 * int((a & b).sum()) / total if total else 1.0
 
 
 if __name__ == "__main__":
