@@ -22,10 +22,12 @@ class Image:
     """An array as it is stored, with its geometry."""
 
     array: NDArray[Any]
-    """(Y, X), (Y, X, C) or (Z, Y, X), in the file's own values (HU for a CT)."""
+    """(Y, X) or (Z, Y, X), with channels (..., C), in the file's own values (HU for a CT)."""
     geometry: Geometry
     path: Path | None = None
-    """The file, for what is to be said of it."""
+    """The file, of several the first, for what is to be said of it."""
+    modalities: bool = False
+    """Whether each channel is an image of its own, such as an MR sequence, with values of its own."""
 
     @property
     def planes(self) -> NDArray[Any]:
@@ -33,17 +35,29 @@ class Image:
         planes = self.geometry.to_planes(self.array)
         return planes if planes.ndim == 4 else planes[..., None]
 
+    @property
+    def coloured(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return self.planes.shape[-1] == 3 and not self.modalities
+
+    @property
+    def picture(self) -> NDArray[Any]:
+        """A view (N, Y, X, C) of what a person is shown: of several modalities the first."""
+        return self.planes[..., :1] if self.modalities else self.planes
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One image (or volume, or page of a stack) and what is annotated in it; files are read when asked for."""
 
     name: str
-    """File name without its ending; of a page, with `#page`."""
+    """File name without its ending; of a page, with `#page`; of several channels, without their numbers."""
     image: Path
     geometry: Geometry = field(repr=False, compare=False)
     page: int | None = None
     """Which page of a multi-page TIFF, or None for the whole file."""
+    further: tuple[Path, ...] = ()
+    """Where its channels are files, the second and those that follow; `image` is the first."""
     mask: Path | None = None
     roi: Path | None = None
     click: tuple[float, ...] | None = None
@@ -60,8 +74,13 @@ class Case:
         return range(self.geometry.plane_shape[0]) if self.painted is None else self.painted
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Of its channels, in their order; mostly one."""
+        return (self.image, *self.further)
+
+    @property
     def key(self) -> str:
-        """What the tables of a dataset folder call it: its image's file name, of a page with `#page`."""
+        """What the tables of a dataset folder call it: its (first) image's file name, of a page with `#page`."""
         return normalize("NFC", self.image.name) + ("" if self.page is None else f"#{self.page}")
 
     def page_of(self, file: Path) -> int | None:
@@ -78,6 +97,8 @@ class Dataset:
     classes: tuple[str, ...] = ("background", "target")
     labels: tuple[str, ...] = ()
     """Of whole images, in labels.csv."""
+    channels: tuple[str, ...] = ()
+    """What the channels of a case are, where each is a file."""
     modality: str | None = None
     """`fundus`, `ct` (HU), `ct-slices` (8-bit, windowed) or None where nobody said."""
     notes: tuple[str, ...] = ()

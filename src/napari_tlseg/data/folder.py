@@ -14,6 +14,7 @@ from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.formats import IMAGE_SUFFIXES, case_name, count_pages, read_geometry, read_labels
 from napari_tlseg.data.formats.dicom import dicom_files, holds_dicom
 from napari_tlseg.data.formats.masks import check_grid
+from napari_tlseg.data.images import join, look_like_channels, together
 from napari_tlseg.data.labels import read_tags
 from napari_tlseg.data.tables import nfc, read_clicks, read_painted, read_patients, write_clicks
 from napari_tlseg.errors import InputError
@@ -35,8 +36,8 @@ def read_dataset(folder: Path, masks: str = "masks", unreadable: Unreadable = "r
     if not folder.is_dir():
         raise InputError("there is no such folder", folder, "name a folder of images, or one that holds images/")
     settings = _read_settings(folder)
-    cases, left_out = _read_cases(folder, settings.pages, unreadable)
-    notes = [*left_out.values()]
+    cases, left_out = _read_cases(folder, settings, unreadable)
+    notes = [*left_out.values(), *_about_channels(cases, settings)]
     if masks != "masks" and not (folder / masks).is_dir():
         raise InputError("there is no such folder", folder / masks, "choose another --masks")
     mask_files = _beside(folder / masks, cases, notes)
@@ -63,6 +64,7 @@ def read_dataset(folder: Path, masks: str = "masks", unreadable: Unreadable = "r
         cases=tuple(cases),
         classes=_choose_classes(cases, masks, settings, notes),
         labels=labels,
+        channels=settings.channels,
         modality=settings.modality,
         notes=tuple(notes),
         left_out=left_out,
@@ -72,6 +74,7 @@ def read_dataset(folder: Path, masks: str = "masks", unreadable: Unreadable = "r
 def fingerprint(case: Case) -> str:
     """SHA-256 of the image file's bytes, of a page with `#page`: to recognise an image that was seen before.
 
+    Of several channels that of the first, so that a case is known whatever else was looked at with it.
     Of a DICOM series that of its files' digests, whatever the files are called.
     """
     if case.image.is_dir():
@@ -93,6 +96,8 @@ class _Settings:
     classes: tuple[str, ...] | None = None
     pages: bool = False
     """Whether each page of a TIFF is a case."""
+    channels: tuple[str, ...] = ()
+    """What the numbered files of each case are."""
     other: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Classes of other mask folders, by the folder's name."""
 
@@ -104,44 +109,58 @@ def _read_settings(folder: Path) -> _Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"cannot be read ({error})", path, 'expected lines like modality = "fundus"') from None
     other = {key: value for key, value in found.items() if isinstance(value, dict) and (folder / key).is_dir()}
-    unknown = found.keys() - other.keys() - {"modality", "classes", "pages"}
+    unknown = found.keys() - other.keys() - {"modality", "classes", "pages", "channels"}
     unknown |= {f"{key}.{inner}" for key, table in other.items() for inner in table.keys() - {"classes"}}
     if unknown:
-        raise InputError(f"does not know {', '.join(sorted(unknown))}", path, "expected modality, classes or pages")
+        known = "expected modality, classes, pages or channels"
+        raise InputError(f"does not know {', '.join(sorted(unknown))}", path, known)
     if not isinstance(found.get("modality", ""), str):
         raise InputError("modality is not text", path, 'expected one like "fundus"')
     if found.get("pages", "cases") != "cases":
         raise InputError(f"pages is {found['pages']!r}", path, 'the only choice is "cases": pages that are no volume')
+    if {"pages", "channels"} <= found.keys():
+        raise InputError("has pages and channels", path, "leave one out: a page of a TIFF is all of its case")
     return _Settings(
         modality=found.get("modality"),
-        classes=_classes(path, found),
+        classes=_names(path, found, "classes", '["background", "disc"]'),
         pages="pages" in found,
-        other={key: names for key, table in other.items() if (names := _classes(path, table))},
+        channels=_names(path, found, "channels", '["t1", "flair"]') or (),
+        other={key: names for key, table in other.items() if (names := _names(path, table, "classes", '["a", "b"]'))},
     )
 
 
-def _classes(path: Path, table: Mapping[str, Any]) -> tuple[str, ...] | None:
-    names = table.get("classes")
+def _names(path: Path, table: Mapping[str, Any], key: str, example: str) -> tuple[str, ...] | None:
+    """Two or more different names; None where there are none."""
+    names = table.get(key)
     if names is None:
         return None
     good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     if not good or not 2 <= len(set(names)) == len(names):
-        raise InputError(f"classes is {names!r}", path, 'expected a list of names like ["background", "disc"]')
+        raise InputError(f"{key} is {names!r}", path, f"expected a list of names like {example}")
     return tuple(names)
 
 
-def _read_cases(folder: Path, pages: bool, unreadable: Unreadable) -> tuple[list[Case], dict[Path, str]]:
+def _about_channels(cases: Sequence[Case], settings: _Settings) -> Iterator[str]:
+    if settings.channels:
+        yield f"The channels of a case are {', '.join(settings.channels)}, each with values of its own."
+    elif look_like_channels([case.image for case in cases if case.page is None]):
+        names = " and ".join(case.image.name for case in cases[:2])
+        yield f"{names} are two cases; were they channels of one, dataset.toml would say channels = [...]."
+
+
+def _read_cases(folder: Path, settings: _Settings, unreadable: Unreadable) -> tuple[list[Case], dict[Path, str]]:
     """The cases, and the files that were skipped → why."""
     images = folder / "images" if (folder / "images").is_dir() else folder
     cases: list[Case] = []
     left_out: dict[Path, str] = {}
-    for path in sorted([*_image_files(images), *_series(images)], key=lambda path: nfc(path.name)):
+    paths = sorted([*_image_files(images), *_series(images)], key=lambda path: nfc(path.name))
+    for files in together(paths) if settings.channels else [(path,) for path in paths]:
         try:
-            cases.extend(_cases_of(path, pages))
+            cases.extend([join(files, settings.channels)] if settings.channels else _cases_of(files[0], settings.pages))
         except InputError as error:
             if unreadable == "refuse":
                 raise
-            left_out[path] = f"Left out: {error}"
+            left_out[files[0]] = f"Left out: {error}"
     _check_cases(images, cases, left_out)
     return cases, left_out
 

@@ -23,7 +23,7 @@ def adopt_folder(folder: Path, project: Path) -> Path:
     if folder.resolve() == project.resolve():
         raise InputError("cannot be its own project folder", project, "choose another folder")
     dataset = read_dataset(folder, unreadable="skip")
-    images = list(dict.fromkeys([*(case.image for case in dataset), *dataset.left_out]))
+    images = list(dict.fromkeys([*(path for case in dataset for path in case.files), *dataset.left_out]))
     if (project / "images").is_dir():
         if not {path.name for path in (project / "images").iterdir()} <= {path.name for path in images}:
             raise InputError("is a project of other images", project, "choose a new folder for the project")

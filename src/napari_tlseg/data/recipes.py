@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case, Dataset, Image
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.errors import InputError
 
@@ -45,14 +45,17 @@ class Recipe:
 
     def channels(self, image: Image) -> int:
         """How many channels a prepared plane has."""
-        return (1 if self.grey else image.planes.shape[-1]) * (2 * self.neighbours + 1)
+        return (1 if self.grey and image.coloured else image.planes.shape[-1]) * (2 * self.neighbours + 1)
 
-    def limits(self, image: Image) -> tuple[float, float]:
-        """The stored values that become 0 and 1, the same for all planes of a case.
+    def limits(self, image: Image) -> NDArray[np.float64]:
+        """(2, 1): the stored values that become 0 and 1, the same for all planes of a case; (2, C) of C modalities.
 
         InputError where a window would leave nothing to see, as with a CT whose values are not HU.
         """
-        array = image.array
+        parts = np.moveaxis(image.array, -1, 0) if image.modalities else image.array[None]
+        return np.array([self._limits(part, image) for part in parts]).T
+
+    def _limits(self, array: NDArray[Any], image: Image) -> tuple[float, float]:
         if array.dtype == np.uint8:
             return 0.0, 255.0
         low, high = map(float, np.percentile(array[:: max(1, array.shape[0] // 32)], (0.5, 99.5)))
@@ -92,20 +95,12 @@ class Recipe:
         self, image: Image, planes: Iterable[int], place: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     ) -> Iterator[NDArray[np.float32]]:
         """(C, ...) of each plane, with its neighbours; `place` is what is done to each (Y, X, C)."""
-        limits, stack = self.limits(image), image.planes
+        limits, stack, merges = self.limits(image), image.planes, self.grey and image.coloured
         offsets = range(-self.neighbours, self.neighbours + 1)
         for plane in planes:
             chosen = [min(max(plane + offset, 0), len(stack) - 1) for offset in offsets]
-            scaled = (self._scaled(stack[index], limits) for index in chosen)
+            scaled = (_scaled(stack[index], limits, merges) for index in chosen)
             yield np.concatenate([place(values) for values in scaled])
-
-    def _scaled(self, plane: NDArray[Any], limits: tuple[float, float]) -> NDArray[np.float32]:
-        """(Y, X, C) in [0, 1]; one channel where the recipe is grey."""
-        low, high = limits
-        values: NDArray[np.float32] = np.clip((plane.astype(np.float32) - low) / (high - low), 0, 1)
-        if self.grey and values.shape[-1] == 3:
-            values = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
-        return values
 
     def _steps(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         """(C, Y, X) to the same."""
@@ -113,6 +108,13 @@ class Recipe:
             picture = np.stack([_equalise(channel, self.clahe) for channel in picture])
         bright: NDArray[np.float32] = picture ** np.float32(1 / self.gamma)
         return bright
+
+
+def _scaled(plane: NDArray[Any], limits: NDArray[np.float64], grey: bool) -> NDArray[np.float32]:
+    """(Y, X, C) in [0, 1]; one channel where colours become grey."""
+    low, span = limits[0].astype(np.float32), (limits[1] - limits[0]).astype(np.float32)
+    values: NDArray[np.float32] = np.clip((plane.astype(np.float32) - low) / span, 0, 1)
+    return cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None] if grey else values
 
 
 def _short(value: float) -> str:
@@ -161,7 +163,7 @@ CT_LUNG_3 = Recipe(
     neighbours=1,
     augment=CT_LUNG.augment,
 )
-PLAIN = Recipe(name="plain", says="any image: values scaled to 0..1, colours kept")
+PLAIN = Recipe(name="plain", says="any image: values scaled to 0..1, colours and modalities kept")
 
 RECIPES = {recipe.name: recipe for recipe in (FUNDUS, CT_LUNG, CT_LUNG_3, PLAIN)}
 _OF_MODALITY = {"fundus": FUNDUS, "ct": CT_LUNG, "ct-slices": CT_LUNG}
@@ -184,7 +186,7 @@ def pick_recipe(dataset: Dataset) -> tuple[Recipe, str]:
             known = f"{says}, which is not known ({', '.join(_OF_MODALITY)} are)"
             return PLAIN, f"Recipe {PLAIN.name} ({PLAIN.says}), as {known}; --recipe names another."
         return recipe, f"Recipe {recipe.name} ({recipe.says}), as {says}."
-    recipe = _recipe_of(read_image(dataset.cases[0].image, dataset.cases[0].page))
+    recipe = _recipe_of(image_of(dataset.cases[0]))
     return (
         recipe,
         f"Recipe {recipe.name} ({recipe.says}), judged from {dataset.cases[0].image.name}; --recipe names another.",
@@ -192,9 +194,11 @@ def pick_recipe(dataset: Dataset) -> tuple[Recipe, str]:
 
 
 def _recipe_of(image: Image) -> Recipe:
+    if image.modalities:
+        return PLAIN
     if image.array.dtype.kind in "if" and image.geometry.unit == "mm" and image.array.min() < -500:
         return CT_LUNG
-    return FUNDUS if image.planes.shape[-1] == 3 and _round_and_red(image.planes[0]) else PLAIN
+    return FUNDUS if image.coloured and _round_and_red(image.planes[0]) else PLAIN
 
 
 def _round_and_red(plane: NDArray[Any]) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.folder import read_dataset
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import pick_recipe
 from napari_tlseg.data.tables import read_clicks
@@ -71,7 +71,7 @@ class Learner:
     def __init__(self, dataset: Dataset, device: torch.device, precision: Precision, seed: int) -> None:
         first = dataset.cases[0]
         recipe, _ = pick_recipe(dataset)
-        channels = recipe.channels(read_image(first.image, first.page))
+        channels = recipe.channels(image_of(first))
         torch.manual_seed(seed)
         model = make_localizer("heatmap", make_encoder("unet", channels), SIZE)
         settle(model, device)
@@ -151,7 +151,7 @@ class Learner:
         """(C, SIZE, SIZE) in [0, 1], kept; None where the image cannot be read, or is of another kind."""
         if case.name not in self._squares:
             try:
-                square = self._locator.square(read_image(case.image, case.page), 0)
+                square = self._locator.square(image_of(case), 0)
                 self._squares[case.name] = square.astype(np.float16)
             except InputError:
                 self._squares[case.name] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.run import RunFolder
 from napari_tlseg.engine.locating import load_locator
 from napari_tlseg.engine.running import Focusing, Material
@@ -30,7 +30,7 @@ def focus_on(job: Anchored, material: Material) -> Material:
     if focus is None:
         raise InputError("all training masks are empty", material.dataset.folder, "paint the target in at least one")
     first = cases[0]
-    locator.square(read_image(first.image, first.page), focus.plane(first))  # whether it takes such images
+    locator.square(image_of(first), focus.plane(first))  # whether it takes such images
     pixels = round(focus.pixels(first.geometry.plane_shape[1:]))
     size = job.size or min(SIZE, -(-pixels // 32) * 32)
     note = f"Focus: crops of {pixels} px about the target, shown to the network at {size} px."

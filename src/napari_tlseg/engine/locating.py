@@ -8,8 +8,8 @@ from statistics import median
 
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.folder import read_dataset
-from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.guesses import Guess, write_guesses
+from napari_tlseg.data.images import image_of
 from napari_tlseg.engine.jobs import Locate
 from napari_tlseg.engine.running import Stopped, noted, require_free
 from napari_tlseg.engine.source import MODEL
@@ -65,7 +65,7 @@ def _places(locator: Locator, cases: tuple[Case, ...], height: float, control: C
     for case in cases:
         if control.stop:
             raise Stopped
-        squares.append(locator.square(read_image(case.image, case.page), _plane_at(height, case)))
+        squares.append(locator.square(image_of(case), _plane_at(height, case)))
     found = locator.find_all(squares, [case.geometry.plane_shape[1:] for case in cases])
     return {case.name: place for case, place in zip(cases, found, strict=True)}
 

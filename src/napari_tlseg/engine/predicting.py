@@ -9,7 +9,8 @@ from napari_tlseg.data.annotations import mask_path, read_roi, verify_mask, writ
 from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.crops import keep_crop
 from napari_tlseg.data.folder import read_dataset
-from napari_tlseg.data.formats import case_name, read_geometry, read_image
+from napari_tlseg.data.formats import case_name, read_geometry
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.engine.focusing import focused, focusing_of
 from napari_tlseg.engine.jobs import Job, Predict
@@ -107,7 +108,7 @@ def _check(segmenter: Segmenter, cases: list[Case], control: Control) -> Iterato
 
 def read_for(segmenter: Segmenter, case: Case) -> Image:
     """The image of a case; InputError where the model takes no such images."""
-    image = read_image(case.image, case.page)
+    image = image_of(case)
     channels, wanted = find_recipe(segmenter.provenance.recipe).channels(image), segmenter.provenance.in_channels
     if channels != wanted:
         raise InputError(
@@ -162,7 +163,7 @@ def _refuse_true_masks(job: Predict, cases: list[Case]) -> None:
 
 def _refuse_images(targets: list[Path], cases: list[Case]) -> None:
     """Not even with `overwrite`."""
-    images = {case.image.resolve() for case in cases}
+    images = {path.resolve() for case in cases for path in case.files}
     if lost := next((target for target in targets if target.resolve() in images), None):
         raise InputError("is an image, which its mask would replace", lost, "choose another --out")
 

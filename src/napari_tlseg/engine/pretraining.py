@@ -145,7 +145,7 @@ def _noisy(job: Pretrain, setting: Setting, read: Sequence[Samples], lesson: Tag
     """The labels and the pseudo-labels, under noise; that in the network goes with its training mode."""
     assert isinstance(setting.model, Classifier)
     setting.model.dropout.p = DROPOUT
-    noise = noisy(setting.pool.recipe)
+    noise = noisy(setting.pool.recipe, setting.pool.materials[0].dataset.channels)
     step = job.per_step(volumes=False)
     batch = fewer(step, len(read[0].training), len(lesson.samples), step)
     return NoisyStudent(_classify(job, setting.pool, read, noise), lesson.samples, noise, batch)

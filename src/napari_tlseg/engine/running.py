@@ -12,7 +12,7 @@ from napari_tlseg.data.annotations import read_roi
 from napari_tlseg.data.case import Case, Dataset
 from napari_tlseg.data.files import writable
 from napari_tlseg.data.folder import fingerprint, read_dataset
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.recipes import Recipe, find_recipe, pick_recipe, square_size
 from napari_tlseg.data.split import Annotation, Parts, split_dataset
 from napari_tlseg.engine.trainings import Training
@@ -96,7 +96,7 @@ def gather(
         parts=parts,
         recipe=recipe,
         size=job.size or size or square_size(recipe, first),
-        channels=recipe.channels(read_image(first.image, first.page)),
+        channels=recipe.channels(image_of(first)),
         seed=job.seed,
         held_out=job.held_out,
         notes=tuple(filter(None, (*dataset.notes, *parts.notes, why))),

@@ -11,7 +11,8 @@ from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case, Labels
 from napari_tlseg.data.crops import keep_crop
 from napari_tlseg.data.folder import fingerprint, read_dataset
-from napari_tlseg.data.formats import IMAGE_SUFFIXES, read_image
+from napari_tlseg.data.formats import IMAGE_SUFFIXES
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.overlay import write_overlay
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.data.run import RunFolder, write_scores
@@ -84,7 +85,7 @@ def _draw(
     """The overlay of a case, on its painted planes."""
     overlay, painted = run.overlays / f"{case.name}.png", list(case.planes)
     window = find_recipe(segmenter.provenance.recipe).window
-    planes = read_image(case.image, case.page).planes
+    planes = image_of(case).picture
     window = None if planes.dtype == "uint8" else window
     numbers = [case.geometry.stored_plane(plane) for plane in painted] if len(planes) > 1 else []
     shown = planes[painted], truth[painted], found[painted]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.folder import fingerprint, read_dataset
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.labels import Ontology, read_ontology
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
@@ -94,7 +94,7 @@ class _Teacher:
 
     def __call__(self, case: Case) -> NDArray[np.float32]:
         """(N, L): the probability of each label in each plane."""
-        image = read_image(case.image, case.page)
+        image = image_of(case)
         squares = find_recipe(self._facts.recipe).squares(image, range(case.geometry.plane_shape[0]), self._facts.size)
         found = []
         for square in squares:
@@ -130,7 +130,7 @@ def _complete(ontology: Ontology, tags: Mapping[str, float]) -> dict[str, float]
 def _samples(case: Case, pool: Pool, told: Sequence[Mapping[str, float]]) -> list[Sample]:
     """The planes of a case, prepared as the student sees them."""
     frame = Letterbox(case.geometry.plane_shape[1:], pool.size)
-    squares = pool.recipe.squares(read_image(case.image, case.page), range(len(told)), pool.size)
+    squares = pool.recipe.squares(image_of(case), range(len(told)), pool.size)
     return [
         Sample(case=case.name, image=square.astype(np.float16), frame=frame, tags=tuple(tags.values()))
         for square, tags in zip(squares, told, strict=True)

@@ -13,7 +13,7 @@ import numpy as np
 from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import Recipe
 from napari_tlseg.learn.locator import Locator, usual_plane
@@ -98,7 +98,7 @@ class Focus:
         """The painted planes about the click, or else about where the localizer sees the target."""
         centre = _clicked(case)
         if centre is None:
-            place = locator.find(read_image(case.image, case.page), self.plane(case))
+            place = locator.find(image_of(case), self.plane(case))
             centre = (place.y, place.x)
         return crop_samples(case, recipe, self._frame(case, centre, size), classes)
 

@@ -30,10 +30,10 @@ DROPOUT = 0.5
 """Of a classifier's pooled features, as in [1]_."""
 
 
-def noisy(recipe: Recipe) -> Augment:
+def noisy(recipe: Recipe, modalities: Sequence[str] = ()) -> Augment:
     """The recipe's changes, and the student's: further rotation, resized crops, auto-contrast and, of colours, grey."""
-    own = recipe.augment
-    return replace(own, rotate=max(own.rotate, 30.0), crop=0.5, stretch=0.3, grey=0.0 if recipe.grey else 0.2)
+    own, coloured = recipe.augment, not (recipe.grey or modalities)
+    return replace(own, rotate=max(own.rotate, 30.0), crop=0.5, stretch=0.3, grey=0.2 if coloured else 0.0)
 
 
 class Labelled(Objective, Protocol):

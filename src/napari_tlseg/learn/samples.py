@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.augment import Augment, Change
 from napari_tlseg.data.case import Case, Labels
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import Recipe
 
@@ -71,13 +71,13 @@ class Sample:
 def mask_samples(case: Case, recipe: Recipe, size: int, classes: int) -> list[Sample]:
     """The painted planes of a case."""
     frame = Letterbox(case.geometry.plane_shape[1:], size)
-    squares = recipe.squares(read_image(case.image, case.page), case.planes, size)
+    squares = recipe.squares(image_of(case), case.planes, size)
     return _painted(case, squares, frame, classes)
 
 
 def crop_samples(case: Case, recipe: Recipe, frame: Letterbox, classes: int, kept: int | None = None) -> list[Sample]:
     """The painted planes of a case within a crop, of which the middle `kept` pixels are to be seen."""
-    natives = recipe.natives(read_image(case.image, case.page), case.planes)
+    natives = recipe.natives(image_of(case), case.planes)
     squares = (recipe.crop(native, frame, kept) for native in natives)
     return [replace(sample, kept=kept) for sample in _painted(case, squares, frame, classes)]
 
@@ -92,7 +92,7 @@ def _painted(case: Case, squares: Iterator[NDArray[np.float32]], frame: Letterbo
 
 def label_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:
     """The image of a case, with its labels."""
-    (square,) = recipe.squares(read_image(case.image, case.page), [0], size)
+    (square,) = recipe.squares(image_of(case), [0], size)
     frame = Letterbox(case.geometry.plane_shape[1:], size)
     return [Sample(case=case.name, image=square.astype(np.float16), frame=frame, tags=case.tags)]
 
@@ -102,6 +102,6 @@ def click_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:
     if not case.click:
         return []
     plane, y, x = case.geometry.point_to_planes(case.click)
-    (square,) = recipe.squares(read_image(case.image, case.page), [plane], size)
+    (square,) = recipe.squares(image_of(case), [plane], size)
     frame = Letterbox(case.geometry.plane_shape[1:], size)
     return [Sample(case=case.name, image=square.astype(np.float16), frame=frame, point=frame.point(y, x))]

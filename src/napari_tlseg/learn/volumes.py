@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import Recipe
 from napari_tlseg.learn.samples import IGNORED, Sample
@@ -131,7 +131,7 @@ def volume_of(case: Case, recipe: Recipe, size: int, classes: int, patch: Patch)
     """A case with a mask: its planes as the recipe shows them to a 2-D network, one behind the other."""
     shape = case.geometry.plane_shape
     frame = Letterbox(shape[1:], size)
-    squares = recipe.squares(read_image(case.image, case.page), range(shape[0]), size)
+    squares = recipe.squares(image_of(case), range(shape[0]), size)
     masks, labels = read_mask(case, classes), np.full((shape[0], size, size), IGNORED, np.uint8)
     for plane in case.planes:
         labels[plane] = frame.labels(masks[plane])

@@ -13,7 +13,7 @@ from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.files import write_text
 from napari_tlseg.data.folder import read_dataset
-from napari_tlseg.data.formats import read_image
+from napari_tlseg.data.images import image_of
 from napari_tlseg.data.overlay import TN, confusion_map, paint
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.data.run import is_run, read_json, read_summary
@@ -86,7 +86,7 @@ def _grid(
     for case in _cases(dataset.cases, job.cases or default[:2], job.runs[0]):
         truth = read_mask(case, len(dataset.classes))
         plane = int((truth != 0).sum(axis=(1, 2)).argmax())
-        image = read_image(case.image, case.page).planes[plane]
+        image = image_of(case).picture[plane]
         window = None if image.dtype == np.uint8 else find_recipe(segmenter.provenance.recipe).window
         pictures = [("image", paint(image, np.full(truth.shape[1:], TN, np.uint8), window=window))]
         for λ in shown:

@@ -165,7 +165,8 @@ def _events(
 
 def _objective(job: Student, setting: Setting, samples: Samples, lesson: Lesson) -> NoisyStudent:
     """The masks and the pseudo-labels, under noise; that in the network goes with its training mode."""
-    noise, step = noisy(setting.material.recipe), job.per_step(setting.material.patch is not None)
+    material = setting.material
+    noise, step = noisy(material.recipe, material.dataset.channels), job.per_step(material.patch is not None)
     batch = fewer(job.unlabelled_batch or step, len(samples.training), len(lesson.samples), step)
     setting.model.dropout.p = job.dropout
     labelled = make_objective(job, setting, samples, noise)

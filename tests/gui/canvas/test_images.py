@@ -164,3 +164,14 @@ def test_of_channels_that_are_no_colours_the_first_is_shown(qtbot: QtBot, images
     qtbot.waitUntil(lambda: asked.data is not None)
     np.testing.assert_array_equal(asked.data[0], array[..., 0])
     assert "channel_axis" not in asked.data[1]
+
+
+def test_of_three_modalities_the_first_is_shown_and_no_colours(qtbot: QtBot, images: Images, tmp_path: Path) -> None:
+    arrays = np.random.default_rng(0).integers(0, 4000, (3, 6, 7), np.uint16)
+    for channel, array in enumerate(arrays):
+        tifffile.imwrite(tmp_path / f"a_{channel:04}.tif", array)
+    (tmp_path / "dataset.toml").write_text('channels = ["t1", "t2", "flair"]\n')
+    asked = Asked(images, read_dataset(tmp_path).cases[0])
+    qtbot.waitUntil(lambda: asked.data is not None)
+    np.testing.assert_array_equal(asked.data[0], arrays[0])
+    assert not {"channel_axis", "rgb"} & asked.data[1].keys()

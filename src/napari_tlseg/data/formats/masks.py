@@ -16,16 +16,18 @@ _WHOLE = 1e-4
 """How far a label may be from a whole number: the rounding of a scaled one."""
 
 
-def check_grid(path: Path, mask: Geometry, image: Geometry) -> None:
+ON_GRID = "export the mask on the grid of its image"
+
+
+def check_grid(path: Path, mask: Geometry, image: Geometry, named: str = "image", remedy: str = ON_GRID) -> None:
     """A mask may lack axes of length one, and an affine, but it may not contradict its image."""
-    remedy = "export the mask on the grid of its image"
     if [side for side in mask.shape if side != 1] != [side for side in image.shape if side != 1]:
         here, there = (" × ".join(map(str, geometry.shape)) for geometry in (mask, image))
-        raise InputError(f"is {here} pixels, but its image is {there}", path, remedy)
+        raise InputError(f"is {here} pixels, but its {named} is {there}", path, remedy)
     if mask.affine is None or image.affine is None or np.allclose(mask.affine, image.affine, atol=1e-3):
         return
     here, there = _rows(mask.affine), _rows(image.affine)
-    raise InputError(f"has the affine {here}, but its image has {there}", path, remedy)
+    raise InputError(f"has the affine {here}, but its {named} has {there}", path, remedy)
 
 
 def _rows(affine: NDArray[np.float64]) -> str:

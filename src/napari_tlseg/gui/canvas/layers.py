@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.formats import case_name, read_image
 from napari_tlseg.data.geometry import Geometry
+from napari_tlseg.data.images import image_of
 from napari_tlseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Stored:
 def image_layer(source: Case | Path) -> LayerData:
     """An Image layer of a case, a file, or a folder with a DICOM series."""
     if isinstance(source, Case):
-        case, image = source, read_image(source.image, source.page)
+        case, image = source, image_of(source)
     else:
         image = read_image(source)
         case = Case(name=case_name(source), image=source, geometry=image.geometry)
@@ -62,20 +63,20 @@ def image_layer(source: Case | Path) -> LayerData:
 
 def labels_layer(planes: NDArray[Any], like: Layer | LayerData, name: str = "mask") -> LayerData:
     """A Labels layer of (N, Y, X) classes that lies on an image's layer, of which it knows the case."""
-    return (*_laid_on(planes, like, name), "labels")
+    return (*_laid_on(planes.astype(np.uint8, copy=False), like, name), "labels")
 
 
-def map_layer(planes: NDArray[np.uint8], like: Layer | LayerData, name: str) -> LayerData:
+def map_layer(planes: NDArray[Any], like: Layer | LayerData, name: str) -> LayerData:
     """An Image layer of numbers (N, Y, X), one per pixel, that lies on an image's layer."""
     return (*_laid_on(planes, like, name), "image")
 
 
-def _laid_on(planes: NDArray[Any], like: Layer | LayerData, name: str) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def _laid_on(planes: NDArray[Any], like: Layer | LayerData, name: str) -> tuple[NDArray[Any], dict[str, Any]]:
     """A copy in the shape of an image's layer, and where that lies."""
     data, about, _ = _as_data(like)
     kept = {key: about[key] for key in _PLACE if key in about} | {"metadata": dict(about.get("metadata", {}))}
     shape = data.shape[:-1] if about.get("rgb") else data.shape
-    return np.array(planes, dtype=np.uint8).reshape(shape), {"name": name, **kept}
+    return np.array(planes).reshape(shape), {"name": name, **kept}
 
 
 def plane_of(layer: Layer, plane: int) -> LayerData:
@@ -149,7 +150,7 @@ def _middle(geometry: Geometry, affine: NDArray[np.float64]) -> NDArray[np.float
 def _look(image: Image) -> dict[str, Any]:
     """Colours as colours, a CT from air to soft tissue; the rest is napari's to choose."""
     if image.array.ndim > len(image.geometry.shape):
-        return {"rgb": True} if image.array.shape[-1] == 3 else {"channel_axis": image.array.ndim - 1}
+        return {"rgb": True} if image.coloured else {"channel_axis": image.array.ndim - 1}
     if image.geometry.unit == "mm" and image.array.dtype.kind in "if" and image.array.min() < -500:
         return {"contrast_limits": LUNG_WINDOW}
     return {}

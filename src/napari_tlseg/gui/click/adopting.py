@@ -124,7 +124,7 @@ def _write_image(found: Found, folder: Path, taken: set[str]) -> list[str]:
     """Names of the cases that it becomes."""
     case, data = case_of(found.image), np.asarray(found.image[0])
     folder.mkdir(exist_ok=True)
-    if case is not None and case.page is None and case.image.exists():
+    if case is not None and case.page is None and not case.further and case.image.exists():
         stem = _free(case.name, taken)
         link(case.image, folder / (stem + ("" if case.image.is_dir() else suffix_of(case.image))))
         return [stem]
