@@ -79,6 +79,22 @@ class Previewed:
     """(Y, X) on the native grid."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attributed:
+    """What in one plane an answer of a model comes from, and what becomes of the answer without it."""
+
+    case: str
+    plane: int
+    answer: str
+    """A class, a label, or y or x of a centre."""
+    values: NDArray[np.float32]
+    """(Y, X) on the native grid: what each pixel adds to the answer; below 0 it speaks against it."""
+    found: bool
+    """Whether the model marks any pixel of it; else the map is of what would speak for it."""
+    changes: tuple[Mapping[str, Any], ...]
+    """A row per change of the image: `answer`, `change`, confidence `before` and `after`, `Dice` of both masks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Proposed:
     """Where the target's centre may be in an image that nobody has clicked, after learning from so many clicks."""
@@ -111,7 +127,7 @@ class Finished:
     summary: Mapping[str, Any] = field(default_factory=dict)
 
 
-Event = Started | Noted | Stepped | Evaluated | Reached | Previewed | Proposed | Visited | Finished
+Event = Started | Noted | Stepped | Evaluated | Reached | Previewed | Attributed | Proposed | Visited | Finished
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from napari_tlseg.data.card import LEARNED
@@ -20,8 +21,9 @@ tqdm.monitor_interval = 0  # every event moves the bar: it needs no thread to wa
 
 
 def tell_json(event: Event) -> None:
-    """A line of JSON, for other programs."""
-    sys.stdout.write(json.dumps({"event": type(event).__name__, **jsonable(asdict(event))}, allow_nan=False) + "\n")
+    """A line of JSON, for other programs; pictures are left out."""
+    facts = {name: value for name, value in asdict(event).items() if not isinstance(value, np.ndarray)}
+    sys.stdout.write(json.dumps({"event": type(event).__name__, **jsonable(facts)}, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
@@ -92,7 +94,8 @@ def finished_lines(event: Finished) -> Iterator[str]:
         yield from _demo_lines(event)
     elif "explained" in summary:
         yield from _table(summary["explained"])
-        yield f"The picture is in {event.out}"
+        if event.out is not None:
+            yield f"The picture is in {event.out}"
     elif "sources" in summary:
         rows = [source["row"] for source in summary["sources"]]
         yield from _table(rows) if rows else ["No source is there: pretrain makes one."]

@@ -12,9 +12,10 @@ from PIL import Image
 
 from napari_tlseg import journey
 from napari_tlseg.cli import main
+from napari_tlseg.engine.jobs import Explain
+from napari_tlseg.events import Attributed, Control, Finished, Started
 from tiny import write_chests, write_eyes
 
-pytest.importorskip("captum")
 TINY: dict[str, Any] = {"steps": 2, "size": 32, "batch": 2, "device": "cpu", "precision": "float32"}
 
 
@@ -58,6 +59,40 @@ def test_every_kind_of_model_can_be_looked_into(
     assert explain(place / image, place / model, tmp_path / "b.png", "--device", "cpu") == 0
     said = capsys.readouterr().out
     assert "most influential pixels black" in said and f"The picture is in {tmp_path / 'b.png'}" in said
+
+
+def test_a_page_of_a_dataset_and_no_picture(place: Path, tmp_path: Path, capsys: Any) -> None:
+    eyes = write_eyes(tmp_path / "eyes", 2)
+    pages = [Image.open(eyes / "images" / f"eye{n}.png") for n in range(2)]
+    pages[0].save(eyes / "images" / "stack.tif", save_all=True, append_images=pages[1:])
+    (eyes / "dataset.toml").write_text('pages = "cases"\n')
+    flags = ["--model", str(place / "run"), "--steps", "8", "--device", "cpu"]
+    assert main(["explain", str(eyes), "--case", "stack#1", *flags, "--json"]) == 0
+    paged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert main(["explain", str(eyes / "images" / "eye1.png"), *flags, "--json"]) == 0
+    alone = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert paged[-1] == alone[-1] and paged[-1]["out"] is None
+    (told,) = [event for event in paged if event["event"] == "Attributed"]
+    assert told["case"] == "stack#1" and told["changes"] == paged[-1]["summary"]["explained"]
+    assert main(["explain", str(eyes), "--case", "no", *flags]) == 2
+    assert "there is no case 'no'" in capsys.readouterr().err
+
+
+def test_values_lie_on_the_native_grid(place: Path) -> None:
+    """Of a letterboxed image, (48, 64) shown to the network at 32 pixels: 24 × 32 of them."""
+    job = Explain(data=place / "eyes/images/eye0.png", model=place / "run", steps=8, device="cpu")
+    (told,) = [event for event in job.run() if isinstance(event, Attributed)]
+    assert told.values.shape == (48, 64) and told.values.dtype == np.float32 and told.plane == 0
+
+
+def test_a_stop_in_the_middle_of_an_answer_is_heeded(place: Path) -> None:
+    control, job = Control(), Explain(data=place / "eyes/images/eye0.png", model=place / "run", device="cpu")
+    events = []
+    for event in job.run(control):
+        events.append(event)
+        control.stop = control.stop or isinstance(event, Started)
+    assert events[-1] == Finished(reason="stopped", out=None)
+    assert not any(isinstance(event, Attributed) for event in events)
 
 
 def test_what_cannot_be_explained_is_refused(place: Path, tmp_path: Path, capsys: Any) -> None:

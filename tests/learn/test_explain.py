@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from napari_tlseg.errors import InputError
 from napari_tlseg.learn.explain import Answer, Attribution, answers, attribute, blacken, fill, perturb, strongest
 from napari_tlseg.nets.classifier import Classifier
 from napari_tlseg.nets.encoders import make_encoder
 from napari_tlseg.nets.heads import make_localizer
 from napari_tlseg.nets.unet import UNet
-
-pytest.importorskip("captum")
 
 
 def asked(score: object) -> Answer:
@@ -129,12 +124,6 @@ def test_a_localizer_is_asked_where_not_how_much() -> None:
     rows = list(perturb(attribute(y, image, 5), image))
     assert len(rows) == 4 and all(row["Dice"] is None for row in rows)
     assert rows[0]["before"] == pytest.approx(float(model(image)[0, 0].detach()), rel=1e-5)
-
-
-def test_without_captum_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(InputError, match=r"needs the package captum; pip install 'napari-tlseg\[explain\]'"):
-        attribute(asked(lambda images: images.sum((1, 2, 3))), torch.rand(1, 1, 4, 4))
 
 
 def test_an_attribution_is_plain() -> None:

@@ -37,6 +37,9 @@ DIFFERENCES: dict[str, tuple[RGB, RGB, RGB, RGB]] = {
 """Of two predictions A and B: neither (not painted), only A, only B, both. None of them is the truth, so none is red or
 green: magenta, cyan and white, or orange, sky blue and white."""
 
+FOR, AGAINST = (255, 0, 255), (0, 255, 255)
+"""Colours of what speaks for an answer and against it: seen on a red photograph too, and none of an error."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:

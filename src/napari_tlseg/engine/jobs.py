@@ -164,11 +164,13 @@ class Sources(Job):
 class Explain(Job):
     """Draw what in an image a model's answer comes from (integrated gradients), and see what changes without it."""
 
-    data: Annotated[Positional[Path], arg(metavar="FILE")]
-    """An image file, or a folder with a DICOM series."""
+    data: Annotated[Positional[Path], arg(metavar="FILE|DATA")]
+    """An image file, a folder with a DICOM series, or with --case a dataset folder."""
     model: Path
     """A run folder, or a source that was pretrained on clicks or labels."""
-    out: Path
+    case: Annotated[str | None, arg(metavar="CASE", help_behavior_hint="")] = None
+    """Which case of a dataset folder, by name."""
+    out: Annotated[Path | None, arg(metavar="PNG", help_behavior_hint="")] = None
     """Picture to write, .png."""
     plane: OptionalInt = None
     """Which plane of a volume; by default the middle one."""

@@ -25,6 +25,7 @@ STAGES = {
     "check": "Checking the images",
     "locate": "Proposing centres",
     "disagree": "Comparing the λ of the path",
+    "explain": "Looking into the model",
     "pseudo-label": "Labelling the images without a mask",
 }
 """What the stages of the jobs are called here."""
@@ -201,6 +202,7 @@ def name_of(job: Job) -> str:
         "Predict": "Predicting",
         "Locate": "Proposing",
         "Disagree": "Comparing λ",
+        "Explain": "Looking into the model",
     }
     return names.get(type(job).__name__, type(job).__name__)
 

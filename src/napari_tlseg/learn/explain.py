@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_tlseg.errors import InputError
 from napari_tlseg.nets.classifier import Classifier
 from napari_tlseg.nets.heads import AnyLocalizer
 from napari_tlseg.nets.unet import UNet, probabilities
@@ -111,11 +110,8 @@ def _quiet(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
 
 def attribute(answer: Answer, image: Tensor, steps: int = 50) -> Attribution:
     """Integrated gradients [1]_ along the straight line from a black image, by Gauss-Legendre quadrature."""
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError:
-        remedy = "pip install 'napari-tlseg[explain]'"
-        raise InputError("looking inside a network needs the package captum", remedy=remedy) from None
+    from captum.attr import IntegratedGradients  # takes a second to import
+
     values, _ = IntegratedGradients(answer.score).attribute(
         image, baselines=torch.zeros_like(image), n_steps=steps, internal_batch_size=8, return_convergence_delta=True
     )

@@ -19,6 +19,7 @@ from napari_tlseg.gui.review.crop_box import CropBox
 from napari_tlseg.gui.review.disagreement_box import DisagreementBox
 from napari_tlseg.gui.review.edit_box import EditBox
 from napari_tlseg.gui.review.error_panel import UNKNOWN, ErrorPanel
+from napari_tlseg.gui.review.explain_box import ExplainBox
 from napari_tlseg.gui.review.predictions import Found, Predictions
 from napari_tlseg.gui.review.pseudo_box import PseudoBox
 from napari_tlseg.gui.review.run_table import MARK, TOO_FEW, RunTable, too_few
@@ -48,6 +49,7 @@ class ReviewDock(QWidget):
         self.final = QCheckBox("Final look: show held-out scores", objectName="final", toolTip=as_tooltip(FINAL))
         self.compare = CompareBox()
         self.disagreement = DisagreementBox(self.session)
+        self.explain = ExplainBox(self.session)
         self.panel = ErrorPanel(self.session)
         self.crop = CropBox(self.session)
         self.edit = EditBox(self.session)
@@ -71,7 +73,9 @@ class ReviewDock(QWidget):
         for widget in (self._few, self.final):
             body.addWidget(widget)
         body.addWidget(self.cases, 1)
-        for widget in (self.disagreement, self._state, self.panel, self.crop, self.compare, self.edit, self.pseudo):
+        for widget in (self.disagreement, self._state, self.panel, self.crop, self.compare, self.edit):
+            body.addWidget(widget)
+        for widget in (self.explain, self.pseudo):
             body.addWidget(widget)
         layout = QVBoxLayout(self)
         layout.addWidget(self._next, 0, Qt.AlignmentFlag.AlignTop)
@@ -122,7 +126,7 @@ class ReviewDock(QWidget):
         self.predictions.forget()
         self.session.viewer.dims.events.current_step.disconnect(self._show_slice)
         self.panel.clear()
-        self.disagreement.setPlace(None, None)
+        self._set_place(None, None)
         self.edit.setFound(None)
         self.crop.setFound(None)
 
@@ -188,12 +192,17 @@ class ReviewDock(QWidget):
         self._wait("")
         if not self.isVisible() or run is None or case is None or session.dataset is None or session.painter.case:
             self.predictions.forget()
-            self.disagreement.setPlace(None, None)
+            self._set_place(None, None)
             return
-        self.disagreement.setPlace(run, case)
+        self._set_place(run, case)
         other = next((each for each in self._listed if each.path == self.compare.value()), None)
         runs = (run,) if other is None else (run, other)
         self.predictions.ask(case, session.dataset.classes, runs, judge=not self._is_hidden(case))
+
+    def _set_place(self, run: Run | None, case: Case | None) -> None:
+        """What is looked at, for the boxes that have the worker compute something of it."""
+        for box in (self.disagreement, self.explain):
+            box.setPlace(run, case)
 
     @guarded
     def _present(self, found: Found) -> None:
