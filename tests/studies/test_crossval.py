@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -161,6 +162,16 @@ def test_a_study_goes_on_where_it_was_ended(eyes: Path, tmp_path: Path, monkeypa
     before, done = kept.stat().st_mtime_ns, [e.case for e in study.run() if isinstance(e, Visited) and e.path]
     assert len(done) == 3 and kept.stem not in done and kept.stat().st_mtime_ns == before
     assert table(tmp_path / "study" / "scores.csv") == table(eyes / "study" / "scores.csv"), "as in one go"
+
+
+def test_a_source_that_was_replaced_in_the_middle_is_noticed(
+    eyes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(eyes / "study", tmp_path / "study")
+    kept = tmp_path / "study" / "trials" / "fold-1-source.json"
+    kept.write_text(kept.read_text().replace(read_summary(eyes / "study")["source_sha256"], "0" * 64))
+    assert main(["crossval", *arguments(eyes, tmp_path / "study"), *TINY]) == 2
+    assert "two sources of the same name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

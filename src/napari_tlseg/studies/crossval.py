@@ -16,7 +16,7 @@ from napari_tlseg.events import Control, Event, Finished, Noted
 from napari_tlseg.learn.metrics import paired_test
 from napari_tlseg.studies.jobs import Crossval
 from napari_tlseg.studies.recommend import mean_and_error, name, recommend
-from napari_tlseg.studies.study import SCORES, TRIALS, begin, by_patient, make_trial, pool
+from napari_tlseg.studies.study import SCORES, TRIALS, begin, by_patient, make_trial, pool, sha256_of
 from napari_tlseg.studies.trials import Result, make_folds, run_trials
 
 Row = Mapping[str, Any]
@@ -48,6 +48,7 @@ def crossval(job: Crossval, control: Control) -> Iterator[Event]:
         "folds": len(folds),
         "trials": len(results),
         "of": len(trials),
+        "source_sha256": sha256_of(results.values(), job.out),
         "seconds": time.monotonic() - began,
         **({} if not whole else recommended(rows)),
     }

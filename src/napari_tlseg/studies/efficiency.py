@@ -20,7 +20,7 @@ from napari_tlseg.learn.metrics import paired_test
 from napari_tlseg.options import Origin
 from napari_tlseg.studies.jobs import Efficiency
 from napari_tlseg.studies.recommend import Arm, Dice, mean_and_error
-from napari_tlseg.studies.study import SCORES, TRIALS, begin, by_patient, make_trial, pool
+from napari_tlseg.studies.study import SCORES, TRIALS, begin, by_patient, make_trial, pool, sha256_of
 from napari_tlseg.studies.trials import Result, make_folds, run_trials
 
 Row = dict[str, Any]
@@ -59,10 +59,12 @@ def efficiency(job: Efficiency, control: Control) -> Iterator[Event]:
     rows = mark_chosen([row for key, result in results.items() for row in _rows(keys[key], result, cases)])
     write_rows(job.out / SCORES, HEADER, [[row[column] for column in HEADER] for row in rows])
     whole = len(results) == len(trials)
+    shas = {label: sha256_of((r for key, r in results.items() if keys[key][0] == label), job.out) for label in sources}
     summary = {
         "efficiency": summarize_rows(rows),
         "trials": len(results),
         "of": len(trials),
+        "source_sha256": {label: sha for label, sha in shas.items() if sha},
         "seconds": time.monotonic() - began,
         "words": what_more_brings(rows),
     }

@@ -111,10 +111,18 @@ def _page(run: Path, record: Mapping[str, Any], summary: Mapping[str, Any], figu
     parts += [heading("Methods"), paragraph(methods(record, summary, provenance))]
     plain = {key: value for key, value in record.items() if value not in (None, "", [], False)}
     parts += [heading("Where it comes from"), table(("option", "value"), sorted(plain.items()))]
+    if "arms" in summary or "efficiency" in summary:
+        parts.append(table(("source", "SHA-256"), sorted(_sources(record, summary))))
     if provenance is not None:
         facts = {"SHA-256 of the source": provenance.source_sha256, **provenance.versions, "made": provenance.created}
         parts.append(table(("", ""), list(facts.items())))
     return page(f"{record['job']} · {run.resolve().name}", parts)
+
+
+def _sources(record: Mapping[str, Any], summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of a study, each with its SHA-256; studies of before have none."""
+    found = summary.get("source_sha256") or {}
+    return list(found.items() if isinstance(found, Mapping) else [(str(record["source"]), found)])
 
 
 def _tables(summary: Mapping[str, Any]) -> Iterator[str]:

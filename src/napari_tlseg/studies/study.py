@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_tlseg.engine.running import require_writable
 from napari_tlseg.errors import InputError
 from napari_tlseg.studies.jobs import Study, Trial
 from napari_tlseg.studies.recommend import Dice
+from napari_tlseg.studies.trials import Result
 
 TRIALS = "trials"
 """The folder of the trials' files."""
@@ -54,6 +56,15 @@ def make_trial(job: Study, training: Sequence[str], test: Sequence[str], source:
     if source == "none":
         shared |= {"transfer": Trial.transfer, "anchor": Trial.anchor}
     return Trial(**{**shared, "training": tuple(training), "test": tuple(test), "source": source, "labels": None})
+
+
+def sha256_of(results: Iterable[Result], out: Path) -> str | None:
+    """Of the source that these trials had, None without one; InputError where it was replaced between two of them."""
+    found = {result.source_sha256 for result in results} - {None}
+    if len(found) > 1:
+        remedy = "give the source of the first ones its name again, or begin anew with --overwrite"
+        raise InputError("holds trainings from two sources of the same name", out / TRIALS, remedy)
+    return next(iter(found), None)
 
 
 def by_patient(rows: Sequence[Mapping[str, Any]], measure: str = "dice", **where: Any) -> Dice:

@@ -41,7 +41,8 @@ def trial(job: Trial, control: Control) -> Iterator[Event]:
         if control.stop:
             break
     whole = len(stages) == len(strengths)
-    summary = {"stages": stages, "seconds": time.monotonic() - began} if whole else {}
+    facts = {"seconds": time.monotonic() - began, "source_sha256": setting.provenance.source_sha256}
+    summary = {"stages": stages, **facts} if whole else {}
     yield Finished(reason="done" if whole else "stopped", out=None, summary=summary)
 
 
@@ -88,6 +89,10 @@ class Result:
         """Case → mean over its classes."""
         stage = self.content["stages"][self.arms.index(arm)]
         return case_means([Score(**score) for score in stage["scores"]], measure)
+
+    @property
+    def source_sha256(self) -> str | None:
+        return self.content.get("source_sha256")
 
     def drift(self, arm: Arm) -> float | None:
         drift: float | None = self.content["stages"][self.arms.index(arm)]["drift"]
