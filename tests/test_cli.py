@@ -426,7 +426,7 @@ def test_the_flag_that_keeps_what_is_outside_says_so(capsys: Capture) -> None:
          "use --solver stable"),
         ("predict --model m --out y", "no image was named; name a dataset folder or image files"),
         ("finetune x --out y --recipe mri", "there is no recipe 'mri'; "
-         "choose one of fundus, ct-lung, ct-lung-3, plain"),
+         "choose one of fundus, ct-lung, ct-lung-3, ct-lung-3-clipped, plain"),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_be_used(

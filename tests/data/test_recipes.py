@@ -9,15 +9,27 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from napari_tlseg.data.case import Image
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import read_image
 from napari_tlseg.data.geometry import Geometry
-from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.data.letterbox import Box, Letterbox
 from napari_tlseg.data.phantoms import chest_ct, fundus, write_chest, write_fundus
-from napari_tlseg.data.recipes import CT_LUNG, CT_LUNG_3, FUNDUS, PLAIN, RECIPES, find_recipe, pick_recipe, square_size
+from napari_tlseg.data.recipes import (
+    CT_LUNG,
+    CT_LUNG_3,
+    CT_LUNG_3_CLIPPED,
+    FUNDUS,
+    PLAIN,
+    RECIPES,
+    find_recipe,
+    pick_recipe,
+    square_size,
+)
 from napari_tlseg.errors import InputError
 
 
@@ -178,7 +190,9 @@ def test_colours_are_kept_or_made_grey():
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones():
-    with pytest.raises(InputError, match="no recipe 'mri'; choose one of fundus, ct-lung, ct-lung-3, plain"):
+    with pytest.raises(
+        InputError, match="no recipe 'mri'; choose one of fundus, ct-lung, ct-lung-3, ct-lung-3-clipped, plain"
+    ):
         find_recipe("mri")
 
 
@@ -280,3 +294,51 @@ def test_real_volumes_fill_the_range(shared_data):
 def test_the_square_is_no_larger_than_the_image_needs(tmp_path, shape, recipe, side):
     Pillow.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "a.png")
     assert square_size(recipe, read_dataset(tmp_path).cases[0]) == side
+
+
+def body_in_air(rng, shape, box):
+    """(Z, Y, X) in HU: noisy air, and a body that fills the box in one plane at least."""
+    volume = rng.normal(-1000, 20, shape)
+    planes = slice(0, rng.integers(1, shape[0] + 1))
+    volume[planes, box.top : box.top + box.height, box.left : box.left + box.width] = rng.uniform(
+        -700, 300, (planes.stop, box.height, box.width)
+    )
+    return volume.round().astype(np.int16)
+
+
+sides = st.integers(1, 40)
+
+
+@given(st.integers(1, 3), sides, sides, st.tuples(sides, sides, sides, sides), st.integers(0, 99))
+def test_the_air_around_a_body_is_clipped_and_masks_come_back_exactly(depth, height, width, rims, seed):
+    """At the body's own resolution nothing within it is changed, and outside of it nothing is found."""
+    rng, box = np.random.default_rng(seed), Box(rims[0], rims[1], height, width)
+    shape = (depth, height + rims[0] + rims[2], width + rims[1] + rims[3])
+    image, size = image_of(body_in_air(rng, shape, box), 3), max(height, width)
+    frame = CT_LUNG_3_CLIPPED.frame(image, size)
+    assert frame.box == box
+    inside = (slice(box.top, box.top + height), slice(box.left, box.left + width))
+    squares = list(CT_LUNG_3_CLIPPED.squares(image, range(depth), size))
+    for plane, square in enumerate(squares):
+        expected = ((image.array[plane][inside] + np.float32(1000)) / np.float32(1000)).clip(0, 1)
+        np.testing.assert_array_equal(square[1][frame.window], expected)
+        assert square.shape == (3, size, size)
+    mask = np.zeros(shape[1:], np.uint8)
+    mask[inside] = rng.integers(0, 3, (height, width))
+    chances = np.stack([frame.labels(mask) == label for label in range(3)]).astype(np.float32)
+    np.testing.assert_array_equal(frame.native(chances).argmax(axis=0), mask)
+
+
+def test_where_all_is_air_nothing_is_clipped():
+    image = image_of(np.full((2, 20, 30), -1000, np.int16), 3)
+    assert CT_LUNG_3_CLIPPED.frame(image, 32) == Letterbox((20, 30), 32)
+    assert CT_LUNG_3.frame(image, 32) == Letterbox((20, 30), 32)
+
+
+def test_a_phantom_chest_loses_its_air_and_none_of_its_body():
+    volume = chest_ct((0, 0), (3, 96, 96))
+    box = CT_LUNG_3_CLIPPED.frame(image_of(volume.image, 3), 96).box
+    assert box.height * box.width < 0.9 * 96 * 96
+    kept = np.zeros((96, 96), bool)
+    kept[box.top : box.top + box.height, box.left : box.left + box.width] = True
+    assert kept[(volume.mask > 0).any(axis=0)].all()

@@ -205,3 +205,23 @@ def test_volumes_do_not_depend_on_how_they_are_batched(tiny):
 def tiny():
     torch.manual_seed(0)
     return UNet(Encoder("unet", PlainBody(1, widths=(4, 8)), 1, (0.5,), (0.25,)), 2)
+
+
+class Middle(Bright):
+    """The slice itself, of three."""
+
+    def forward(self, images):
+        return super().forward(images[:, 1:2])
+
+
+def test_of_a_clipped_ct_the_mask_is_on_the_whole_grid_voxel_by_voxel(tmp_path):
+    """Stored in an odd orientation, at the resolution of the body's box: what is found is what is there."""
+    rng = np.random.default_rng(0)
+    stored = np.full((20, 9, 30), -1000, np.int16)  # i posterior, j inferior, k left
+    stored[3:17, 2:7, 5:27] = rng.integers(-740, 200, (14, 5, 22))
+    (tmp_path / "images").mkdir()
+    nib.save(nib.Nifti1Image(stored, ODD), tmp_path / "images" / "a.nii.gz")
+    case = read_dataset(tmp_path).cases[0]
+    made = Made(model=Middle(), size=22, recipe="ct-lung-3-clipped")
+    found = case.geometry.from_planes(made.labels(case))
+    np.testing.assert_array_equal(found.T, stored > -500)

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from napari_tlseg.data.case import Labels
 
+SPECKS = 0.01
+"""Of a row or column: so many bright pixels are noise."""
+
 
 class Box(NamedTuple):
     """A rectangle of whole pixels of a plane, which it may overhang on any side."""
@@ -19,6 +22,22 @@ class Box(NamedTuple):
     left: int
     height: int
     width: int
+
+    @classmethod
+    def of_bright(cls, planes: NDArray[Any], black: NDArray[np.float64]) -> Self | None:
+        """The least box of planes (N, Y, X, C) with all that is brighter than `black`, (C,) or (1,), in any of them.
+
+        Rows and columns with a few such pixels alone, as noise leaves them, are not of it. None where nothing is.
+        """
+        rows, columns = (np.zeros(length, bool) for length in planes.shape[1:3])
+        for plane in planes:
+            bright = (plane > black).any(axis=-1)
+            rows |= bright.mean(axis=1) > SPECKS
+            columns |= bright.mean(axis=0) > SPECKS
+        y, x = np.flatnonzero(rows), np.flatnonzero(columns)
+        if not (y.size and x.size):
+            return None
+        return cls(int(y[0]), int(x[0]), int(np.ptp(y)) + 1, int(np.ptp(x)) + 1)
 
 
 @dataclass(frozen=True)

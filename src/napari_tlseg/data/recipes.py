@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case, Dataset, Image
 from napari_tlseg.data.images import image_of
-from napari_tlseg.data.letterbox import Letterbox
+from napari_tlseg.data.letterbox import Box, Letterbox
 from napari_tlseg.errors import InputError
 
 TILES = 8
@@ -41,6 +41,8 @@ class Recipe:
     gamma: float = 1.0
     neighbours: int = 0
     """Planes on either side that become further channels."""
+    black: float = 0.0
+    """Surroundings no brighter than this, 0 to 1, are clipped off; 0 leaves them."""
     augment: Augment = field(default=Augment(), repr=False)
 
     def channels(self, image: Image) -> int:
@@ -67,9 +69,17 @@ class Recipe:
             raise InputError(reason, image.path, "export it in HU, or train with --recipe plain")
         return self.window
 
+    def frame(self, image: Image, size: int) -> Letterbox:
+        """Where the planes of an image lie in the square, the same for all of them, and the way back."""
+        box = None
+        if self.black:
+            low, high = self.limits(image)
+            box = Box.of_bright(image.planes, low + self.black * (high - low))
+        return Letterbox(image.geometry.plane_shape[1:], size, box)
+
     def squares(self, image: Image, planes: Iterable[int], size: int) -> Iterator[NDArray[np.float32]]:
         """The planes asked for, each as (C, size, size) float32 in [0, 1]."""
-        frame = Letterbox(image.geometry.plane_shape[1:], size)
+        frame = self.frame(image, size)
         return self._views(image, planes, lambda values: self._steps(frame.image(values).transpose(2, 0, 1)))
 
     def natives(self, image: Image, planes: Iterable[int]) -> Iterator[NDArray[np.float32]]:
@@ -163,9 +173,15 @@ CT_LUNG_3 = Recipe(
     neighbours=1,
     augment=CT_LUNG.augment,
 )
+CT_LUNG_3_CLIPPED = replace(
+    CT_LUNG_3,
+    name="ct-lung-3-clipped",
+    says="chest CT: as ct-lung-3, without the air around the body (the input of MAKNet, Virk & Bathula)",
+    black=0.25,
+)
 PLAIN = Recipe(name="plain", says="any image: values scaled to 0..1, colours and modalities kept")
 
-RECIPES = {recipe.name: recipe for recipe in (FUNDUS, CT_LUNG, CT_LUNG_3, PLAIN)}
+RECIPES = {recipe.name: recipe for recipe in (FUNDUS, CT_LUNG, CT_LUNG_3, CT_LUNG_3_CLIPPED, PLAIN)}
 _OF_MODALITY = {"fundus": FUNDUS, "ct": CT_LUNG, "ct-slices": CT_LUNG}
 
 

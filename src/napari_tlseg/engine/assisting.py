@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +66,12 @@ def assist(job: Assist, control: Control) -> Iterator[Event]:
     yield Finished(reason="stopped", out=None)
 
 
+class _View(NamedTuple):
+    square: NDArray[np.float16]
+    """(C, SIZE, SIZE) in [0, 1]."""
+    frame: Letterbox
+
+
 class Learner:
     """A localizer by heat map in the making, and the images as it sees them."""
 
@@ -87,7 +94,7 @@ class Learner:
         )
         self._locator, self._augment, self._seed = Locator(model, facts), recipe.augment, seed
         self._precision = pick_precision(precision, device)
-        self._squares: dict[str, NDArray[np.float16] | None] = {}
+        self._views: dict[str, _View | None] = {}
         """Of each case that was prepared; None where it cannot be."""
         self._learned: Clicks = {}
 
@@ -101,9 +108,9 @@ class Learner:
 
     def prepare_one(self, cases: Sequence[Case]) -> bool:
         """Prepare the next image that was not yet; False where there is none."""
-        case = next((case for case in cases if case.name not in self._squares), None)
+        case = next((case for case in cases if case.name not in self._views), None)
         if case is not None:
-            self._square(case)
+            self._view(case)
         return case is not None
 
     def learn(self, dataset: Dataset, clicks: Clicks, control: Control) -> Iterator[Event]:
@@ -133,29 +140,29 @@ class Learner:
             if control.stop:
                 return
             chunk = cases[start : start + BATCH]
-            read = [(case, square) for case in chunk if (square := self._square(case)) is not None]
-            shapes = [case.geometry.plane_shape[1:] for case, _ in read]
-            places = self._locator.find_all([square.astype(np.float32) for _, square in read], shapes) if read else ()
+            read = [(case, view) for case in chunk if (view := self._view(case)) is not None]
+            squares, frames = [view.square.astype(np.float32) for _, view in read], [view.frame for _, view in read]
+            places = self._locator.find_all(squares, frames) if read else ()
             for (case, _), place in zip(read, places, strict=True):
                 facts = asdict(guess_of(place, case, 0))
                 yield Proposed(clicks=len(self._learned), case=case.name, **facts)
 
     def _samples(self, case: Case, point: tuple[float, ...]) -> Iterator[Sample]:
-        square = self._square(case)
-        if square is not None:
-            frame = Letterbox(case.geometry.plane_shape[1:], SIZE)
+        view = self._view(case)
+        if view is not None:
             _, y, x = case.geometry.point_to_planes(point)
-            yield Sample(case=case.name, image=square, frame=frame, point=frame.point(y, x))
+            yield Sample(case=case.name, image=view.square, frame=view.frame, point=view.frame.point(y, x))
 
-    def _square(self, case: Case) -> NDArray[np.float16] | None:
-        """(C, SIZE, SIZE) in [0, 1], kept; None where the image cannot be read, or is of another kind."""
-        if case.name not in self._squares:
+    def _view(self, case: Case) -> _View | None:
+        """How the localizer sees it, kept; None where the image cannot be read, or is of another kind."""
+        if case.name not in self._views:
             try:
-                square = self._locator.square(image_of(case), 0)
-                self._squares[case.name] = square.astype(np.float16)
+                image = image_of(case)
+                square = self._locator.square(image, 0).astype(np.float16)
+                self._views[case.name] = _View(square, self._locator.frame(image))
             except InputError:
-                self._squares[case.name] = None
-        return self._squares[case.name]
+                self._views[case.name] = None
+        return self._views[case.name]
 
 
 @lru_cache(maxsize=1)

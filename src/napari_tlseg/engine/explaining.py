@@ -101,7 +101,7 @@ def _look(job: Explain, facts: Provenance) -> _View:
     """At the plane asked for, or the middle one."""
     case = _case(job)
     image = image_of(case)
-    recipe, (count, *shape) = find_recipe(facts.recipe), image.geometry.plane_shape
+    recipe, count = find_recipe(facts.recipe), image.geometry.plane_shape[0]
     if recipe.channels(image) != facts.in_channels:
         reason = f"has {recipe.channels(image)} channels, the model takes {facts.in_channels}"
         raise InputError(reason, case.image, "give an image like those of the training")
@@ -109,8 +109,8 @@ def _look(job: Explain, facts: Provenance) -> _View:
     if not 0 <= plane < count:
         raise InputError(f"has no plane {plane}", case.image, f"give --plane from 0 to {count - 1}")
     (square,) = recipe.squares(image, [plane], facts.size)
-    frame = Letterbox((shape[0], shape[1]), facts.size)
-    return _View(case=case, plane=plane, square=torch.from_numpy(square.astype(np.float32))[None], frame=frame)
+    frame = recipe.frame(image, facts.size)
+    return _View(case=case, plane=plane, square=torch.from_numpy(square)[None], frame=frame)
 
 
 def _case(job: Explain) -> Case:

@@ -61,12 +61,14 @@ def load_locator(path: Path, device: str, precision: Precision) -> Locator:
 
 def _places(locator: Locator, cases: tuple[Case, ...], height: float, control: Control) -> dict[str, Place]:
     """Of each case, by name, in one batch; Stopped where the user does not want to wait for them."""
-    squares = []
+    squares, frames = [], []
     for case in cases:
         if control.stop:
             raise Stopped
-        squares.append(locator.square(image_of(case), _plane_at(height, case)))
-    found = locator.find_all(squares, [case.geometry.plane_shape[1:] for case in cases])
+        image = image_of(case)
+        squares.append(locator.square(image, _plane_at(height, case)))
+        frames.append(locator.frame(image))
+    found = locator.find_all(squares, frames)
     return {case.name: place for case, place in zip(cases, found, strict=True)}
 
 

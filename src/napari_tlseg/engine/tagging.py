@@ -14,7 +14,6 @@ from napari_tlseg.data.case import Case
 from napari_tlseg.data.folder import fingerprint, read_dataset
 from napari_tlseg.data.images import image_of
 from napari_tlseg.data.labels import Ontology, read_ontology
-from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.data.split import read_split
 from napari_tlseg.data.tables import write_rows
@@ -129,8 +128,8 @@ def _complete(ontology: Ontology, tags: Mapping[str, float]) -> dict[str, float]
 
 def _samples(case: Case, pool: Pool, told: Sequence[Mapping[str, float]]) -> list[Sample]:
     """The planes of a case, prepared as the student sees them."""
-    frame = Letterbox(case.geometry.plane_shape[1:], pool.size)
-    squares = pool.recipe.squares(image_of(case), range(len(told)), pool.size)
+    image = image_of(case)
+    frame, squares = pool.recipe.frame(image, pool.size), pool.recipe.squares(image, range(len(told)), pool.size)
     return [
         Sample(case=case.name, image=square.astype(np.float16), frame=frame, tags=tuple(tags.values()))
         for square, tags in zip(squares, told, strict=True)

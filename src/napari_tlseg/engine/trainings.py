@@ -31,7 +31,7 @@ class Training(Job):
     masks: str = "masks"
     """Folder of the masks, beside images/."""
     recipe: str = "auto"
-    """fundus, ct-lung, ct-lung-3 or plain; auto picks by the data and says so."""
+    """fundus, ct-lung, ct-lung-3, ct-lung-3-clipped or plain; auto picks by the data and says so."""
     size: OptionalInt = None
     """Side of the square that the network sees, pixels; by default the source's or the recipe's."""
     labels: OptionalInt = None

@@ -71,25 +71,29 @@ class Locator:
             raise InputError(found, image.path, "give images like those of the training")
         return next(recipe.squares(image, [plane], self.provenance.size))
 
+    def frame(self, image: Image) -> Letterbox:
+        """Where a plane lies in the square."""
+        return find_recipe(self.provenance.recipe).frame(image, self.provenance.size)
+
     def find(self, image: Image, plane: int) -> Place:
         """The centre in one plane."""
-        (place,) = self.find_all([self.square(image, plane)], [image.geometry.plane_shape[1:]])
+        (place,) = self.find_all([self.square(image, plane)], [self.frame(image)])
         return place
 
-    def find_all(self, squares: Sequence[NDArray[np.float32]], shapes: Sequence[tuple[int, int]]) -> list[Place]:
-        """The centre in each square, in pixels of the plane (Y, X) that it shows; one batch."""
+    def find_all(self, squares: Sequence[NDArray[np.float32]], frames: Sequence[Letterbox]) -> list[Place]:
+        """The centre in each square, in pixels of the plane (Y, X) that its frame is of; one batch."""
         self.model.eval()
         device = next(self.model.parameters()).device
         batch = torch.from_numpy(np.stack(squares)).to(device, memory_format=torch.channels_last)
         with torch.inference_mode(), autocast(device, self.precision):
             output = self.model(batch)
         found = self.model.places(output).tolist()
-        return [self._place(y, x, doubt, shape) for (y, x, doubt), shape in zip(found, shapes, strict=True)]
+        return [self._place(y, x, doubt, frame) for (y, x, doubt), frame in zip(found, frames, strict=True)]
 
-    def _place(self, y: float, x: float, doubt: float, shape: tuple[int, int]) -> Place:
-        size, scores = self.provenance.size, self.provenance.scores
+    def _place(self, y: float, x: float, doubt: float, frame: Letterbox) -> Place:
+        size, scores, shape = frame.size, self.provenance.scores, frame.shape
         limit = scores.get("doubt_p95")
-        native = Letterbox(shape, size).native_point(y * size - 0.5, x * size - 0.5)
+        native = frame.native_point(y * size - 0.5, x * size - 0.5)
         y, x = (min(max(place, 0.0), side - 1.0) for place, side in zip(native, shape, strict=True))
         known = None if math.isnan(doubt) else doubt * (scores.get("calibration") or 1.0) * max(shape)
         return Place(y=y, x=x, doubt=known, unsure=limit is not None and doubt > limit)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from napari_tlseg.data.annotations import read_roi
 from napari_tlseg.data.case import Case, Image, Labels
 from napari_tlseg.data.crops import Crop
-from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.events import Control
 from napari_tlseg.learn.device import autocast, move
@@ -69,7 +68,7 @@ class Segmenter:
     def chances(self, image: Image) -> Iterator[NDArray[np.float32]]:
         """What is `telling` of each plane, (classes or 1, Y, X) on the native grid; a batch of planes at a time."""
         recipe, size, count = find_recipe(self.provenance.recipe), self.provenance.size, image.geometry.plane_shape[0]
-        frame = Letterbox(image.geometry.plane_shape[1:], size)
+        frame = recipe.frame(image, size)
         self.model.eval()
         squares = recipe.squares(image, range(count), size)
         while together := list(islice(squares, self.together(count))):
@@ -86,8 +85,8 @@ class Segmenter:
     def looking_at(self, image: Image, plane: int, click: tuple[int, float, float] | None) -> Callable[[], Labels]:
         """Prepare a plane once; each call gives the classes (Y, X) that the model sees there, as it is by then."""
         size, planes = self.provenance.size, self.around(plane, image.geometry.plane_shape[0])
-        frame = Letterbox(image.geometry.plane_shape[1:], size)
-        squares = list(find_recipe(self.provenance.recipe).squares(image, planes, size))
+        recipe = find_recipe(self.provenance.recipe)
+        frame, squares = recipe.frame(image, size), list(recipe.squares(image, planes, size))
         self.model.eval()
         return lambda: choose(frame.native(telling(self.forward(squares)[plane - planes.start])))
 

@@ -70,9 +70,8 @@ class Sample:
 
 def mask_samples(case: Case, recipe: Recipe, size: int, classes: int) -> list[Sample]:
     """The painted planes of a case."""
-    frame = Letterbox(case.geometry.plane_shape[1:], size)
-    squares = recipe.squares(image_of(case), case.planes, size)
-    return _painted(case, squares, frame, classes)
+    image = image_of(case)
+    return _painted(case, recipe.squares(image, case.planes, size), recipe.frame(image, size), classes)
 
 
 def crop_samples(case: Case, recipe: Recipe, frame: Letterbox, classes: int, kept: int | None = None) -> list[Sample]:
@@ -92,8 +91,9 @@ def _painted(case: Case, squares: Iterator[NDArray[np.float32]], frame: Letterbo
 
 def label_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:
     """The image of a case, with its labels."""
-    (square,) = recipe.squares(image_of(case), [0], size)
-    frame = Letterbox(case.geometry.plane_shape[1:], size)
+    image = image_of(case)
+    (square,) = recipe.squares(image, [0], size)
+    frame = recipe.frame(image, size)
     return [Sample(case=case.name, image=square.astype(np.float16), frame=frame, tags=case.tags)]
 
 
@@ -102,6 +102,7 @@ def click_samples(case: Case, recipe: Recipe, size: int) -> list[Sample]:
     if not case.click:
         return []
     plane, y, x = case.geometry.point_to_planes(case.click)
-    (square,) = recipe.squares(image_of(case), [plane], size)
-    frame = Letterbox(case.geometry.plane_shape[1:], size)
+    image = image_of(case)
+    (square,) = recipe.squares(image, [plane], size)
+    frame = recipe.frame(image, size)
     return [Sample(case=case.name, image=square.astype(np.float16), frame=frame, point=frame.point(y, x))]

@@ -16,7 +16,6 @@ from napari_tlseg.data.annotations import read_mask
 from napari_tlseg.data.augment import Augment
 from napari_tlseg.data.case import Case
 from napari_tlseg.data.images import image_of
-from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.recipes import Recipe
 from napari_tlseg.learn.samples import IGNORED, Sample
 
@@ -129,14 +128,13 @@ class Volume(Sample):
 
 def volume_of(case: Case, recipe: Recipe, size: int, classes: int, patch: Patch) -> Volume:
     """A case with a mask: its planes as the recipe shows them to a 2-D network, one behind the other."""
-    shape = case.geometry.plane_shape
-    frame = Letterbox(shape[1:], size)
-    squares = recipe.squares(image_of(case), range(shape[0]), size)
-    masks, labels = read_mask(case, classes), np.full((shape[0], size, size), IGNORED, np.uint8)
+    image, count = image_of(case), case.geometry.plane_shape[0]
+    frame, squares = recipe.frame(image, size), recipe.squares(image, range(count), size)
+    masks, labels = read_mask(case, classes), np.full((count, size, size), IGNORED, np.uint8)
     for plane in case.planes:
         labels[plane] = frame.labels(masks[plane])
-    image = np.stack([square.astype(np.float16) for square in squares], axis=1)
-    return Volume(case=case.name, image=image, frame=frame, labels=labels, patch=patch)
+    prepared = np.stack([square.astype(np.float16) for square in squares], axis=1)
+    return Volume(case=case.name, image=prepared, frame=frame, labels=labels, patch=patch)
 
 
 def _within(first: int, length: int, whole: int) -> int:
