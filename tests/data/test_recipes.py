@@ -303,6 +303,8 @@ def body_in_air(rng, shape, box):
     volume[planes, box.top : box.top + box.height, box.left : box.left + box.width] = rng.uniform(
         -700, 300, (planes.stop, box.height, box.width)
     )
+    if box.top > 2:  # the table
+        volume[planes, 0, : box.height * box.width // 12] = 200
     return volume.round().astype(np.int16)
 
 

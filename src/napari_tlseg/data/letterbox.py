@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from napari_tlseg.data.case import Labels
 
-SPECKS = 0.01
-"""Of a row or column: so many bright pixels are noise."""
+PIECE = 0.1
+"""Of the largest bright piece of a plane: what has less area is not of the body."""
 
 
 class Box(NamedTuple):
@@ -27,17 +27,20 @@ class Box(NamedTuple):
     def of_bright(cls, planes: NDArray[Any], black: NDArray[np.float64]) -> Self | None:
         """The least box of planes (N, Y, X, C) with all that is brighter than `black`, (C,) or (1,), in any of them.
 
-        Rows and columns with a few such pixels alone, as noise leaves them, are not of it. None where nothing is.
+        In each plane pieces much smaller than the largest, such as noise or the table that a patient lies on, are not
+        of it. None where nothing is bright.
         """
-        rows, columns = (np.zeros(length, bool) for length in planes.shape[1:3])
+        boxes = []
         for plane in planes:
-            bright = (plane > black).any(axis=-1)
-            rows |= bright.mean(axis=1) > SPECKS
-            columns |= bright.mean(axis=0) > SPECKS
-        y, x = np.flatnonzero(rows), np.flatnonzero(columns)
-        if not (y.size and x.size):
+            bright = (plane > black).any(axis=-1).astype(np.uint8)
+            pieces = cv2.connectedComponentsWithStats(bright)[2][1:]
+            areas = pieces[:, cv2.CC_STAT_AREA]
+            boxes += pieces[areas >= PIECE * areas.max(initial=0), : cv2.CC_STAT_AREA].tolist()
+        if not boxes:
             return None
-        return cls(int(y[0]), int(x[0]), int(np.ptp(y)) + 1, int(np.ptp(x)) + 1)
+        left, top, width, height = np.array(boxes).T
+        first, last = (int(top.min()), int(left.min())), (int((top + height).max()), int((left + width).max()))
+        return cls(*first, last[0] - first[0], last[1] - first[1])
 
 
 @dataclass(frozen=True)
