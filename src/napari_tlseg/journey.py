@@ -25,10 +25,9 @@ def pretrain(data: Path | str | Iterable[Path | str], out: Path | str, **options
 
 def finetune(data: Path | str, out: Path | str, source: Path | str = "none", **options: Any) -> Finished:
     """Train on few masks, anchored to `source`; `options` are the fields of `Finetune`, `strength` is λ."""
-    given = source if source in get_args(Origin) else Path(source)
     focus = options.pop("focus", "none")
     options["focus"] = focus if focus == "none" else Path(focus)
-    return finish(Finetune(data=Path(data), out=Path(out), source=given, **options))  # type: ignore[arg-type]
+    return finish(Finetune(data=Path(data), out=Path(out), source=_origin(source), **options))
 
 
 def path(data: Path | str, out: Path | str, source: Path | str, **options: Any) -> Finished:
@@ -49,7 +48,7 @@ def efficiency(data: Path | str, out: Path | str, sources: Iterable[Path | str],
 def student(data: Path | str, unlabelled: Path | str, out: Path | str, **options: Any) -> Finished:
     """Learn from images without masks too, by noisy student; `options` are the fields of `Student`."""
     for name in options.keys() & {"source", "teacher"}:
-        options[name] = options[name] if options[name] in (None, *get_args(Origin)) else Path(options[name])
+        options[name] = None if options[name] is None else _origin(options[name])
     return finish(Student(data=Path(data), unlabelled=Path(unlabelled), out=Path(out), **options))
 
 
@@ -66,6 +65,12 @@ def locate(data: Path | str, model: Path | str, out: Path | str, **options: Any)
 def score(predictions: Path | str, data: Path | str, **options: Any) -> Finished:
     """Compare a folder of masks with the true ones; `options` are the fields of `Score`."""
     return finish(Score(predictions=Path(predictions), data=Path(data), **options))
+
+
+def _origin(given: Path | str) -> Origin | Path:
+    """A word such as `imagenet`, or else a file."""
+    origin: Origin | Path = next((word for word in get_args(Origin) if word == given), Path(given))
+    return origin
 
 
 def _paths(given: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:

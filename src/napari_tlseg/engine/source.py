@@ -22,13 +22,15 @@ class Source:
     """`none`, `imagenet`, `medicalnet`, the name of the file, or of the run folder."""
     encoder_name: str
     checkpoint: Checkpoint | None = None
-    weights: Path | None = None
+    """Of a file of ours."""
+    weights: Origin | Path = "none"
+    """Where it is no file of ours."""
 
     @classmethod
     def find(cls, given: Origin | Path, encoder: str | None) -> Source:
         """Read what `--source` and `--encoder` name; a run folder stands for its model."""
         if isinstance(given, str):
-            return cls(name=given, encoder_name=encoder or "unet")
+            return cls(name=given, encoder_name=encoder or "unet", weights=given)
         path = given / MODEL if given.is_dir() else given
         if path.suffix.lower() not in (".pth", ".pt", ".bin") and is_ours(path):
             checkpoint = load(path)
@@ -62,7 +64,7 @@ class Source:
         """The encoder that training starts from, for images of so many channels."""
         if self.checkpoint is not None:
             return load_encoder(self.checkpoint, encoder=self.encoder_name, in_channels=channels)
-        return make_encoder(self.encoder_name, channels, self.weights or self.name)  # type: ignore[arg-type]
+        return make_encoder(self.encoder_name, channels, self.weights)
 
     def sha256(self, encoder: Encoder) -> str | None:
         """Of our file's weights; of foreign ones as they lie in the encoder."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from napari_tlseg.nets.encoders import Encoder
-from napari_tlseg.nets.unet import UNet, crop_to, pad_to
+from napari_tlseg.nets.unet import Decoder, UNet, crop_to, pad_to
 
 
 class HydraNet(nn.Module):
@@ -31,4 +31,6 @@ class HydraNet(nn.Module):
 
     def unet(self, task: int) -> UNet:
         """The U-Net of one task; its weights are those of the HydraNet."""
-        return UNet(self.encoder, self._classes[task], self.decoders[task])  # type: ignore[arg-type]
+        decoder = self.decoders[task]
+        assert isinstance(decoder, Decoder)
+        return UNet(self.encoder, self._classes[task], decoder)
