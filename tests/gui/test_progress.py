@@ -127,7 +127,7 @@ def test_a_dock_says_the_stage_the_count_and_the_time_left(viewer: Viewer, qtbot
     """The events come in a heap, while napari draws a bar for each: they are heard in their order all the same."""
     task = submitted(viewer, TRAIN)
     widget.follow(task)
-    assert widget.isVisible() and widget._label.text() == "Waiting for the worker …" and widget._bar.maximum() == 0
+    assert widget.isVisible() and widget._label.text() == "Getting ready …" and widget._bar.maximum() == 0
     heard: list[Event] = []
     task.heard.connect(heard.append)
     events = [*READ, Noted(text="well"), Started(stage="train", total=4), *(Stepped(step=n, loss=1) for n in (1, 2))]

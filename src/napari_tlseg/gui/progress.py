@@ -93,7 +93,7 @@ class Progress(QWidget):
 
     def follow(self, task: Task) -> None:
         self._task, self._stage = task, Stage()
-        self._label.setText("Waiting for the worker …")
+        self._label.setText("Getting ready …")
         self._bar.setRange(0, 0)
         self._stop.setEnabled(True)
         self.setVisible(True)

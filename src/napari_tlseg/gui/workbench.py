@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PLUGIN, NAME = "napari-tlseg", "Workbench"
 WIDTH = 60
 """Characters."""
+TABS = "QTabBar { border: 0; padding: 0 } QTabBar::tab { margin-top: 4px; padding: 3px 8px }"
+"""napari's title of a dock lies over the upper 4 pixels of what is docked."""
 
 
 class Workbench(QTabWidget):
@@ -27,6 +29,7 @@ class Workbench(QTabWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        self.tabBar().setStyleSheet(TABS)
         docks = (ClickDock, "1 Click"), (TrainDock, "2 Train"), (ReviewDock, "3 Review"), (ExportDock, "4 Export")
         for make, title in docks:
             self.addTab(make(napari_viewer), title)

@@ -46,6 +46,7 @@ SUMMARY = {
     "reason": "done",
     "validation": {"dice_mean": 0.91, "dice_sd": 0.03, "cases": list("abcdef")},
 }
+JUDGED = "Dice 0.910 ± 0.03 on 6 validation cases. The encoder moved 0.42 %. Review shows where it errs."
 
 
 class Desk:
@@ -414,7 +415,7 @@ def test_a_training_is_followed(desk: Desk, eyes: Path) -> None:
     assert desk.shown("said").startswith("λ = inf cannot be")
     make_run(eyes)
     desk.tell(0, Finished(reason="done", out=eyes / "runs" / "clicks-0.001", summary=SUMMARY))
-    assert desk.shown("said") == "clicks-0.001: Dice 0.910 ± 0.03 on 6 validation cases. The encoder moved 0.42 %."
+    assert desk.shown("said") == f"clicks-0.001: {JUDGED}"
     assert desk.session.run.name == "clicks-0.001" and not dock.course.progress.isVisible()
     assert dock.plan.source.value() == source
 
@@ -459,10 +460,13 @@ def test_the_run_that_is_picked_is_shown_but_not_while_another_is_trained(desk: 
 @pytest.mark.parametrize(
     ("summary", "words"),
     [
-        (SUMMARY, "run: Dice 0.910 ± 0.03 on 6 validation cases. The encoder moved 0.42 %."),
+        (
+            SUMMARY,
+            f"run: {JUDGED}",
+        ),
         (
             SUMMARY | {"drift": None, "validation": {"dice_mean": 0.5, "dice_sd": None, "cases": ["a"]}},
-            "run: Dice 0.500 on 1 validation case. Too few to judge by.",
+            "run: Dice 0.500 on 1 validation case. Too few to judge by. Review shows where it errs.",
         ),
         (
             SUMMARY | {"drift": None, "validation": {"dice_mean": None, "cases": []}},

@@ -27,6 +27,7 @@ class CaseList(QListWidget):
         self._clicking, self._session = clicking, clicking.session
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys are for the canvas
         self.setUniformItemSizes(True)  # else each change measures all of a thousand
+        self.setSpacing(1)
         self.itemClicked.connect(guarded(self._choose))
 
     def fill(self, dataset: Dataset) -> None:

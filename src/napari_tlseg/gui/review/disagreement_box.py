@@ -65,7 +65,7 @@ class DisagreementBox(QWidget):
         self._ranking: Task | None = None
         """That compares all cases."""
         self._show = QCheckBox("Show where λ disagree", objectName="disagreement", toolTip=as_tooltip(SHOW))
-        self._rank = QPushButton("Find the next mask to draw", objectName="rank", toolTip=as_tooltip(RANK))
+        self._rank = QPushButton("Next mask to draw", objectName="rank", toolTip=as_tooltip(RANK))
         self.progress = Progress()
         self._words = QLabel(wordWrap=True, objectName="disagreement_words")
         row = QHBoxLayout()

@@ -22,6 +22,7 @@ from napari_tlseg.gui.words import in_words
 PAUSE = 700
 """Milliseconds after the last change until the worker is asked."""
 NOT_READY = "Getting ready: the first seconds after the start go to loading PyTorch."
+WORKING = "Working out how long it takes …"
 
 
 class Cost(QLabel):
@@ -37,14 +38,16 @@ class Cost(QLabel):
         self._owed, self._device = True, "auto"
         self._pause = QTimer(self, singleShot=True, interval=PAUSE)
         self._pause.timeout.connect(guarded(self._ask))
-        self._runner.greeted.connect(self._resume)
+        self._runner.greeted.connect(self.change)
         self._runner.ended.connect(self._resume)
         if self._runner.greeting is None:
             self.setText(NOT_READY)
 
     def change(self, *_: object) -> None:
-        """Another training would be run now."""
+        """Another training would be run now: what was said of the one before no longer holds."""
         self._owed = True
+        if self._runner.greeting is not None:
+            self.setText(WORKING)
         self._resume()
 
     def showEvent(self, event: QShowEvent) -> None:

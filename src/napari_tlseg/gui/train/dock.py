@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices, QHideEvent
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QPushButton, QToolButton, QVBoxLayout, QWidget
 
 from napari_tlseg.engine.trainings import Anchored, Finetune, Training
 from napari_tlseg.events import Evaluated, Event
@@ -178,7 +178,7 @@ class TrainDock(QWidget):
             widget.setVisible(not busy)
 
 
-def _log_button() -> QPushButton:
-    button = QPushButton("Open the log", flat=True, toolTip="What happened in detail, also in the worker process")
+def _log_button() -> QToolButton:
+    button = QToolButton(text="Open the log", autoRaise=True, toolTip="What happened in detail")
     button.clicked.connect(lambda: QDesktopServices.openUrl(QUrl.fromLocalFile(str(log_file()))))
     return button

@@ -15,7 +15,7 @@ from napari_tlseg.gui.widgets.strength import LAST, tick_of
 
 NAMES = {tick_of(strength): name for strength, name in ((0.0, "0"), (1e-2, "0.01"), (math.inf, "∞"))}
 """Below the x axis, which has the ticks of the slider: logarithmic, with 0 and ∞ as its ends."""
-ROOM = 4
+ROOM = 8
 """Ticks beyond ∞, for its name."""
 
 

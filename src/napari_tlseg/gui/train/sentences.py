@@ -16,7 +16,7 @@ def previews(run: Run) -> str:
 
 def unheld(source: Source) -> str:
     """Why λ cannot be chosen; empty where it can."""
-    return "Without a source there is nothing to hold the encoder to." if source == "none" else ""
+    return "Without a source there is nothing to stay close to." if source == "none" else ""
 
 
 def verdict(run: Run) -> str:
@@ -34,4 +34,4 @@ def verdict(run: Run) -> str:
     advice = f" {run.summary['recommendation']}" if run.stages else ""
     few = " Too few to judge by." if run.too_few else ""
     judged = f"{run.name}: Dice {dice:.3f}{spread} on {cases} validation case{'' if cases == 1 else 's'}."
-    return f"{judged}{few}{moved}{advice}"
+    return f"{judged}{few}{moved}{advice} Review shows where it errs."

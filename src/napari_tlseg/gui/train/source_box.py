@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_tlseg.data.card import Card
 from napari_tlseg.data.recipes import RECIPES
@@ -22,6 +22,7 @@ from napari_tlseg.gui.train.cost import Cost
 from napari_tlseg.gui.widgets.fields import CalmWheel, as_tooltip
 from napari_tlseg.gui.widgets.fold import Fold
 from napari_tlseg.gui.widgets.form import Form, field_help
+from napari_tlseg.gui.widgets.narrow import NarrowChoice
 from napari_tlseg.gui.words import LABELS, in_words
 from napari_tlseg.options import Origin
 
@@ -61,9 +62,7 @@ class SourceBox(QWidget):
         """The source whose pretraining has just ended, of which it is said how well it went."""
         self._chosen: list[Path] = []
         """Files that the user named."""
-        self._combo = QComboBox(objectName="source")
-        self._combo.setToolTip(as_tooltip(field_help(Finetune)["source"]))
-        self._combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._combo = NarrowChoice("source", field_help(Finetune)["source"])
         self._combo.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self._combo.installEventFilter(CalmWheel(self._combo))
         self._button = QPushButton("Pretrain on my clicks", objectName="pretrain")
@@ -145,10 +144,15 @@ class SourceBox(QWidget):
         elif result.out is None:
             self._say("Stopped before there was anything to keep.")
         else:
-            self._say(_verdict(result))
+            self._say(_verdict(result) + ("" if self._has_masks else " Now paint a mask or two, below."))
             self._praised = result.out
             if self.session.folder == result.out.parent.parent:  # else another folder was opened meanwhile
                 self.setValue(result.out)
+
+    @property
+    def _has_masks(self) -> bool:
+        dataset = self.session.dataset
+        return dataset is not None and bool(dataset.labelled)
 
     def _open(self) -> None:
         """Another folder: what was learned from its clicks last is the nearest source there is."""
@@ -234,5 +238,6 @@ def _verdict(result: Finished) -> str:
         scores: dict[str, Any] = result.summary.get(part, {})
         if (error := scores.get("error")) is not None:
             cases = f"{scores['cases']} {words} case{'' if scores['cases'] == 1 else 's'}"
-            return f"Pretrained: finds the centre to within {error:.0f} pixels (median of {cases})."
+            off = max(1, round(error))
+            return f"Pretrained: finds the centre to within {off} pixel{'' if off == 1 else 's'} (median of {cases})."
     return "Pretrained; there were too few clicks to say how well."

@@ -42,6 +42,9 @@ class Plot(QWidget):
         self._bars = pg.BarGraphItem(x=[], height=[], width=0.7)
         self._moves: list[tuple[int, float]] = []
         self._labelled = False
+        """The moves are."""
+        self._numbered = False
+        """The x axis is."""
         self._marks: list[Any] = []
         self._lay_out()
         self._paint()
@@ -49,12 +52,14 @@ class Plot(QWidget):
     def write(self, name: str, note: str) -> None:
         """What is shown, with its unit; and on the right a number to be read."""
         self._name.setText(name)
+        self._note.setMinimumWidth(self.fontMetrics().horizontalAdvance("now 0.0000") if note else 0)
         self._note.setText(note)
 
     def span(self, last: int, labelled: bool) -> None:
         """The steps to show, and whether they are numbered here."""
         self._bottom.setVisible(labelled)
-        self._canvas.setMinimumHeight((7 if labelled else 5) * self.fontMetrics().height())
+        self._numbered = labelled
+        self._fit()
         self._view.setXRange(0, max(1, last), padding=0.02)
 
     def draw_course(self, steps: Sequence[int], values: Sequence[float], raw: Sequence[float]) -> None:
@@ -122,9 +127,7 @@ class Plot(QWidget):
     def _lay_out(self) -> None:
         for item in (self._bars, self._faint, self._spread, self._second, self._line, self._dots, self._best):
             self._view.addItem(item, ignoreBounds=True)
-        grid = self._pg.GraphicsLayout()
-        edge = self.fontMetrics().height() // 2  # for half of the first and last numbers
-        grid.setContentsMargins(0, edge, 0, edge)
+        self._grid = grid = self._pg.GraphicsLayout()
         grid.setSpacing(0)
         for item, row, column in ((self._left, 0, 0), (self._view, 0, 1), (self._bottom, 1, 1)):
             grid.addItem(item, row, column)
@@ -134,12 +137,20 @@ class Plot(QWidget):
         self._name.setMinimumWidth(1)  # it may be cut off where the dock is narrow, the number not
         head = QHBoxLayout()
         head.addWidget(self._name, 1)
+        self._note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         head.addWidget(self._note)
         rows = QVBoxLayout(self)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
         rows.addLayout(head)
         rows.addWidget(self._canvas, 1)
+
+    def _fit(self) -> None:
+        """As high as can be read, in the font of the theme."""
+        line = self.fontMetrics().height()
+        self._grid.setContentsMargins(0, line // 2, 0, 0 if self._numbered else line // 2)  # half of the end's numbers
+        self._bottom.setHeight(line * 5 // 4)
+        self._canvas.setMinimumHeight((6 if self._numbered else 5) * line)
 
     def _paint(self) -> None:
         """Colours and fonts of the theme."""
@@ -152,7 +163,7 @@ class Plot(QWidget):
             axis.setStyle(maxTickLevel=0)
         self._bottom.setTickDensity(0.4)
         self._left.setWidth(metrics.horizontalAdvance("0.0000"))
-        self._bottom.setHeight(metrics.height() * 3 // 2)
+        self._fit()
         self._faint.setPen(_faded(ink, 0.25))
         self._line.setPen(self._pg.mkPen(ink, width=self._width))
         self._second.setPen(self._pg.mkPen(ink, width=self._width, style=Qt.PenStyle.DashLine))
@@ -202,7 +213,7 @@ def _limits(values: Values) -> tuple[float, float]:
 
 
 def step_of(low: float, high: float) -> float:
-    """Between the numbers on a short axis: 1, 2 or 5 times a power of ten, so that there are few, but two at least.
+    """Between the numbers on a short axis: 1, 2 or 5 times a power of ten, so that there are three, or two at least.
 
     >>> step_of(0, 1), step_of(0, 4.5), step_of(0, 0.9), step_of(0.3, 1.4)
     (0.5, 2.0, 0.5, 0.5)
@@ -210,8 +221,8 @@ def step_of(low: float, high: float) -> float:
     power = math.floor(math.log10(high - low))
     steps = [float(f"{digit}e{power - lower}") for lower in (0, 1) for digit in (5, 2, 1)]
     numbers = {step: math.floor(high / step) - math.ceil(low / step) + 1 for step in steps}
-    few = [step for step, count in numbers.items() if 3 <= count <= 4]
-    return next(iter([*few, *(step for step, count in numbers.items() if count >= 2), steps[-1]]))
+    three = [step for step, count in numbers.items() if count == 3]
+    return next(iter([*three, *(step for step, count in numbers.items() if count >= 2), steps[-1]]))
 
 
 def _faded(colour: QColor, share: float) -> QColor:

@@ -62,10 +62,10 @@ def drift_text(drift: float | None) -> str:
     """‖θ − θ̄‖ / ‖θ̄‖ in words.
 
     >>> drift_text(0.134), drift_text(0.0042), drift_text(None)
-    ('encoder moved 13 %', 'encoder moved 0.42 %', '—')
+    ('encoder moved 13 %', 'encoder moved 0.42 %', '')
     """
     if drift is None or not math.isfinite(drift):
-        return "—"
+        return ""
     percent = 100 * drift
     small = "< 0.01" if 0 < percent < 0.01 else f"{percent:.2g}"
     return f"encoder moved {small if percent < 9.95 else f'{percent:.0f}'} %"
