@@ -9,6 +9,7 @@ LABELS = {
     "lambda": "Strength λ",
     "size": "Size, pixels",
     "head": "Finds the centre by",
+    "transfer": "Taken of the source",
     "crop": "Crop, in target sizes",
     "focus": "Look where the clicks say",
     "labels": "Masks used",

@@ -137,6 +137,12 @@ def make_source(folder: Path, name: str = "clicks") -> Path:
     return path
 
 
+def introduce(source: Path, facts: dict[str, Any]) -> None:
+    """Let a file say this of itself."""
+    header = json.dumps({"__metadata__": {"provenance": json.dumps(facts), "sha256": "ab" * 32}}).encode()
+    source.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
 # what would run
 
 
@@ -230,9 +236,7 @@ def test_the_sources_that_can_be_picked(desk: Desk, eyes: Path, monkeypatch: pyt
 def test_the_card_of_the_picked_source_is_shown(desk: Desk, eyes: Path) -> None:
     facts = {"task": "localize", "encoder": "unet", "recipe": "fundus", "size": 192, "seen": ["a"] * 27, "init": "none"}
     facts |= {"trained_on": "eyes <2>", "scores": {"error": 17.31}, "steps": 800, "created": "2026-02-03T10:00:00"}
-    metadata = {"__metadata__": {"provenance": json.dumps(facts), "sha256": "ab" * 32}}
-    header = json.dumps(metadata).encode()
-    make_source(eyes).write_bytes(len(header).to_bytes(8, "little") + header)
+    introduce(make_source(eyes), facts)
     make_run(eyes)
     desk.open(eyes)
     box = desk.dock.plan.source
@@ -252,10 +256,8 @@ def test_the_card_of_the_picked_source_is_shown(desk: Desk, eyes: Path) -> None:
 
 
 def make_localizer(folder: Path, name: str, head: str) -> Path:
-    facts = {"task": "localize", "head": head, "encoder": "unet", "recipe": "fundus", "size": 192}
-    header = json.dumps({"__metadata__": {"provenance": json.dumps(facts), "sha256": "ab" * 32}}).encode()
     path = make_source(folder, name)
-    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    introduce(path, {"task": "localize", "head": head, "encoder": "unet", "recipe": "fundus", "size": 192})
     return path
 
 
@@ -295,6 +297,30 @@ def test_a_run_is_gone_on_from_where_one_is_shown_and_wanted(desk: Desk, eyes: P
     assert desk.dock.job().start == run
     desk.session.show_run(None)
     assert desk.dock.job().start is None and not desk.dock._warm.isEnabled()
+
+
+def test_what_is_taken_of_the_source_can_be_chosen(desk: Desk, eyes: Path, complaints: list[str]) -> None:
+    make_source(eyes)
+    desk.open(eyes)
+    form = desk.dock.plan.form
+    form.setValue({"transfer": "lowest:2"})
+    assert desk.dock.job().transfer == "lowest:2" and not form.problems()
+    form.setValue({"transfer": "mean-var"})
+    assert not form.problems(), "λ is the slider's"
+    with pytest.raises(InputError, match=r"leaves --lambda .* nothing to hold to; give --lambda 0"):
+        desk.dock.job()
+    desk.dock.strength.setValue(0.0)
+    assert desk.dock.job().transfer == "mean-var"
+    pick(desk, "nothing")
+    assert "takes from a source, there is none" in form.problems()["transfer"]
+
+
+def test_masks_of_several_datasets_are_no_clicks(desk: Desk, eyes: Path) -> None:
+    path = make_source(eyes, "med")
+    introduce(path, {"task": "hydra", "encoder": "unet", "recipe": "plain", "size": 128})
+    desk.open(eyes)
+    pick(desk, "masks of several datasets: med")
+    assert desk.dock.job().source == path
 
 
 def test_wrong_settings_are_refused_with_their_sentence(desk: Desk, eyes: Path, complaints: list[str]) -> None:

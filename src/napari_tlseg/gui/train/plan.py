@@ -19,7 +19,7 @@ from napari_tlseg.gui.session import Session
 from napari_tlseg.gui.train.mask_box import MaskBox
 from napari_tlseg.gui.train.source_box import Source, SourceBox, devices
 from napari_tlseg.gui.train.study_box import StudyBox
-from napari_tlseg.gui.widgets.fields import as_tooltip
+from napari_tlseg.gui.widgets.fields import Choices, as_tooltip
 from napari_tlseg.gui.widgets.fold import Fold
 from napari_tlseg.gui.widgets.form import Form, field_help
 from napari_tlseg.gui.widgets.heading import heading
@@ -27,9 +27,15 @@ from napari_tlseg.gui.words import LABELS
 from napari_tlseg.studies.jobs import Crossval, Efficiency, LambdaPath
 
 SETTINGS = (
-    *("encoder", "recipe", "size", "crop", "steps", "labels", "batch", "learning_rate", "held_out", "patience"),
-    *("loss", "solver", "norm", "precision", "device", "masks", "seed"),
+    *("encoder", "transfer", "recipe", "size", "crop", "steps", "labels", "batch", "learning_rate", "held_out"),
+    *("patience", "loss", "solver", "norm", "precision", "device", "masks", "seed"),
 )
+TRANSFERS = {
+    "full": "all of it",
+    "lowest:2": "its two lowest layers",
+    "mean-var": "the mean and spread of each layer",
+}
+"""As Raghu et al. tried them."""
 OF_THE_HUB: dict[Source, str] = {"imagenet": "densenet121", "medicalnet": "resnet10-med3d"}
 """What the hub's weights are for where the user names no encoder, as in Sagie et al.; the smallest of Med3D."""
 
@@ -49,7 +55,8 @@ class Plan(QWidget):
         self.masks = MaskBox(session)
         self.focus = QCheckBox("Look where the clicks say", objectName="focus", checked=True)
         self.focus.setToolTip(as_tooltip(field_help(Finetune)["focus"]))
-        choices = {"encoder": ["unet"], "recipe": ("auto", *RECIPES), "device": ["auto", "cpu"]}
+        choices: dict[str, Choices] = {"encoder": ["unet"], "recipe": ("auto", *RECIPES), "device": ["auto", "cpu"]}
+        choices["transfer"] = TRANSFERS
         self.form = Form(Finetune, SETTINGS, choices, LABELS)
         self.settings = Fold("Training settings", self.form)
         self.studies = StudyBox()
@@ -134,6 +141,7 @@ class Plan(QWidget):
         """What can be chosen now, and what is known of it."""
         folder, source = self.session.folder, self.source.value()
         can = folder is not None and not self.session.training
+        self.form.assume({"source": source, "strength": 0.0})  # λ is the slider's: of it the job says what does not fit
         self.focus.setEnabled(self._localizer() is not None)
         self.studies.setPossible(crossval=can and source != "none", efficiency=can)
         self.studies.setStudies(() if folder is None else studies_of(folder), source)

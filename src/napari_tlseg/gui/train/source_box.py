@@ -169,7 +169,7 @@ class SourceBox(QWidget):
         folder = self.session.folder
         offers: list[tuple[str, Source | str]] = [("nothing: train from scratch", "none")]
         if folder is not None:
-            offers += [(f"my clicks: {path.stem}", path) for path in sources_of(folder)]
+            offers += [(f"{_learned(path)}: {path.stem}", path) for path in sources_of(folder)]
             offers += [(f"run: {run.name}", run.path) for run in runs_of(folder)]
         offers += [(f"file: {path.name}", path) for path in self._chosen if path.exists()]
         offers += [(f"{name} weights (downloaded once)", name.lower()) for name in ("ImageNet", "MedicalNet")]
@@ -225,6 +225,12 @@ class SourceBox(QWidget):
 def devices(greeting: Greeting) -> dict[str, str]:
     """What a job can run on, and how a person calls it."""
     return {"auto": "auto", **{each.name: each.label for each in greeting.devices}}
+
+
+def _learned(source: Path) -> str:
+    """From what a source in the folder of the clicks learned."""
+    card = card_of(source)
+    return "my clicks" if card is None or card.learned == "clicks" else card.learned
 
 
 def _about(card: Card | None) -> str:

@@ -59,8 +59,9 @@ class Form(QWidget):
         super().__init__(parent)
         self._job_class, self._defaults, self._help = job_class, _defaults(job_class), field_help(job_class)
         hints = get_type_hints(job_class)
-        missing = [name for name, value in self._defaults.items() if value is MISSING]
-        self._required = {name: (Path(),) if get_origin(hints[name]) is tuple else Path() for name in missing}
+        self._assumed: dict[str, Any] = {}
+        for name in (name for name, value in self._defaults.items() if value is MISSING):
+            self._assumed[name] = (Path(),) if get_origin(hints[name]) is tuple else Path()
         self._labels = {name: name.replace("_", " ").capitalize() for name in self._defaults} | dict(labels or {})
         self._editors: dict[str, Editor] = {}
         self._problems: dict[str, QLabel] = {}
@@ -88,6 +89,11 @@ class Form(QWidget):
             with QSignalBlocker(self._editors[name].native):
                 self._editors[name].show(values[name])
         self._notice()
+
+    def assume(self, values: Mapping[str, Any]) -> None:
+        """What fields are that are not shown: a problem of the others may depend on it."""
+        self._assumed |= values
+        self._show_problems()
 
     def set_choices(self, name: str, choices: Choices) -> None:
         """What a field can be from now on; its value stays."""
@@ -119,7 +125,7 @@ class Form(QWidget):
     def _refusal(self, values: dict[str, Any]) -> str:
         """Why the job cannot be made of these values."""
         try:
-            self._job_class(**self._required | values)
+            self._job_class(**self._assumed | values)
         except InputError as error:
             return self._in_words(error)
         return ""
