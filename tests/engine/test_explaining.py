@@ -12,6 +12,8 @@ from PIL import Image
 
 from napari_tlseg import journey
 from napari_tlseg.cli import main
+from napari_tlseg.data.crops import read_crop
+from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.engine.jobs import Explain
 from napari_tlseg.events import Attributed, Control, Finished, Started
 from tiny import write_chests, write_eyes
@@ -26,6 +28,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     journey.finetune(eyes, root / "run", **TINY)
     journey.finetune(chests, root / "volumes", **TINY)
     journey.pretrain(eyes, root / "clicks.safetensors", **TINY)
+    journey.finetune(eyes, root / "focused", focus=root / "clicks.safetensors", **TINY)
     journey.pretrain(eyes, root / "labels.safetensors", task="classify", **TINY)
     journey.pretrain([eyes, chests], root / "hydra.safetensors", task="segment", **TINY)
     return root
@@ -41,6 +44,7 @@ def explain(image: Path, model: Path, out: Path, *flags: str) -> int:
         ("run", "eyes/images/eye0.png", ["target"]),
         ("volumes", "chests/images/chest0.nii.gz", ["lung", "infection"]),
         ("clicks.safetensors", "eyes/images/eye0.png", ["y", "x"]),
+        ("focused", "eyes/images/eye0.png", ["target"]),
         ("labels.safetensors", "eyes/images/eye0.png", ["target"]),
     ],
 )
@@ -83,6 +87,18 @@ def test_values_lie_on_the_native_grid(place: Path) -> None:
     job = Explain(data=place / "eyes/images/eye0.png", model=place / "run", steps=8, device="cpu")
     (told,) = [event for event in job.run() if isinstance(event, Attributed)]
     assert told.values.shape == (48, 64) and told.values.dtype == np.float32 and told.plane == 0
+
+
+def test_of_a_run_on_crops_it_is_of_the_crop_that_it_looks_at(place: Path, tmp_path: Path) -> None:
+    """About the click."""
+    job = Explain(data=place / "eyes", case="eye3", model=place / "focused", steps=8, device="cpu")
+    (told,) = [event for event in job.run() if isinstance(event, Attributed)]
+    journey.predict(place / "eyes", place / "focused", tmp_path / "masks", cases=("eye3",), device="cpu")
+    crop = read_crop(tmp_path / "masks", read_dataset(place / "eyes")["eye3"])
+    assert crop is not None
+    outside, (top, left, height, width) = told.values.copy(), crop.box
+    outside[max(0, top) : top + height, max(0, left) : left + width] = 0
+    assert told.values.shape == (48, 64) and np.abs(told.values).max() > 0 == np.abs(outside).max()
 
 
 def test_a_stop_in_the_middle_of_an_answer_is_heeded(place: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from torch import Tensor
 
-from napari_tlseg.data.case import Case
+from napari_tlseg.data.case import Case, Image
 from napari_tlseg.data.files import atomic_path
 from napari_tlseg.data.folder import read_dataset
 from napari_tlseg.data.formats import case_name, read_geometry
@@ -22,13 +22,14 @@ from napari_tlseg.data.letterbox import Letterbox
 from napari_tlseg.data.overlay import AGAINST, FOR
 from napari_tlseg.data.recipes import find_recipe
 from napari_tlseg.engine.jobs import Explain
+from napari_tlseg.engine.predicting import load_segmenter
 from napari_tlseg.engine.running import Stopped, require_free
 from napari_tlseg.engine.source import MODEL
 from napari_tlseg.errors import InputError
 from napari_tlseg.events import Attributed, Control, Event, Finished, Noted, Started, Visited
 from napari_tlseg.learn.device import pick_device, settle
 from napari_tlseg.learn.explain import Answer, Attribution, answers, attribute, perturb
-from napari_tlseg.nets.checkpoint import Checkpoint, Provenance, load, load_model
+from napari_tlseg.nets.checkpoint import Checkpoint, load, load_model
 
 
 def explain(job: Explain, control: Control) -> Iterator[Event]:
@@ -38,7 +39,7 @@ def explain(job: Explain, control: Control) -> Iterator[Event]:
     facts = checkpoint.provenance
     model, device = load_model(checkpoint), pick_device(job.device)
     settle(model, device)
-    view = _look(job, facts)
+    view = _look(job, checkpoint, control)
     yield Noted(text=f"Plane {view.plane}, as the network sees it: recipe {facts.recipe}.")
     given = view.square.to(device)
     asked = answers(model.eval(), given, facts.classes)
@@ -77,7 +78,6 @@ def _load(path: Path) -> Checkpoint:
     facts = checkpoint.provenance
     refusals = (
         (facts.task == "hydra", "holds several decoders, none of which is of this image", "fine-tune it first"),
-        (facts.focus is not None, "looks at crops, which cannot be explained yet", "give a run on whole images"),
         (facts.patch is not None, "sees volumes, which cannot be explained yet", "give a run on planes"),
     )
     for holds, reason, remedy in refusals:
@@ -97,9 +97,9 @@ class _View:
     frame: Letterbox
 
 
-def _look(job: Explain, facts: Provenance) -> _View:
-    """At the plane asked for, or the middle one."""
-    case = _case(job)
+def _look(job: Explain, checkpoint: Checkpoint, control: Control) -> _View:
+    """At the plane asked for, or the middle one; of a model that looks at crops, at the crop that it would look at."""
+    case, facts = _case(job), checkpoint.provenance
     image = image_of(case)
     recipe, count = find_recipe(facts.recipe), image.geometry.plane_shape[0]
     if recipe.channels(image) != facts.in_channels:
@@ -108,9 +108,25 @@ def _look(job: Explain, facts: Provenance) -> _View:
     plane = count // 2 if job.plane is None else job.plane
     if not 0 <= plane < count:
         raise InputError(f"has no plane {plane}", case.image, f"give --plane from 0 to {count - 1}")
-    (square,) = recipe.squares(image, [plane], facts.size)
-    frame = recipe.frame(image, facts.size)
+    if facts.focus is None:
+        frame = recipe.frame(image, facts.size)
+        (square,) = recipe.squares(image, [plane], facts.size)
+    else:
+        frame = _crop(job, checkpoint, case, image, control)
+        (native,) = recipe.natives(image, [plane])
+        square = recipe.crop(native, frame)
     return _View(case=case, plane=plane, square=torch.from_numpy(square)[None], frame=frame)
+
+
+def _crop(job: Explain, checkpoint: Checkpoint, case: Case, image: Image, control: Control) -> Letterbox:
+    """Where the model finds the target: about the click, or else where its localizer says."""
+    segmenter = load_segmenter(job, checkpoint)
+    click = case.geometry.point_to_planes(case.click) if case.click else None
+    found = segmenter.find(image, click, control)
+    if found is None:
+        raise Stopped
+    assert found.crop is not None
+    return Letterbox(image.geometry.plane_shape[1:], checkpoint.provenance.size, found.crop.box)
 
 
 def _case(job: Explain) -> Case:
