@@ -62,7 +62,7 @@ def test_every_kind_of_model_can_be_looked_into(
     assert (panels[:, :32, 0] == panels[:, :32, 2]).all() and (panels[:, 32:, 0] != panels[:, 32:, 2]).any()
     assert explain(place / image, place / model, tmp_path / "b.png", "--device", "cpu") == 0
     said = capsys.readouterr().out
-    assert "most influential pixels black" in said and f"The picture is in {tmp_path / 'b.png'}" in said
+    assert "the strongest 10% black" in said and f"The picture is in {tmp_path / 'b.png'}" in said
 
 
 def test_a_page_of_a_dataset_and_no_picture(place: Path, tmp_path: Path, capsys: Any) -> None:

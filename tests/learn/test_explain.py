@@ -93,7 +93,7 @@ def test_the_score_of_a_class_is_of_the_pixels_where_it_was_found() -> None:
     assert answer.confidence(image) == pytest.approx(1 / (1 + np.exp(-4)), rel=1e-5)
     rows = {str(row["change"]): row for row in perturb(attribute(answer, image), image)}
     assert rows["filled from its surroundings"]["Dice"] == 0
-    deleted = rows["the 1% most influential pixels black"]
+    deleted = rows["the strongest 1% black"]
     assert deleted["Dice"] == pytest.approx(2 * 6 / (16 + 6)), "10 of the 16 are gone"
     assert deleted["before"] > 0.9 > deleted["after"]  # type: ignore[operator]
 

@@ -121,7 +121,11 @@ def attribute(answer: Answer, image: Tensor, steps: int = 50) -> Attribution:
 
 
 def perturb(attribution: Attribution, image: Tensor) -> Iterator[dict[str, float | str | None]]:
-    """A row per change of the image: confidence before and after, and the Dice of what is found after and before."""
+    """A row per change of the image: confidence before and after, and the Dice of what is found after and before.
+
+    What was found is filled from its surroundings, a patch turns black where most comes from, and so do the pixels of
+    most influence.
+    """
     answer = attribution.answer
     before = None if answer.region is None else answer.region(image)
     sure = answer.confidence(image)
@@ -146,9 +150,9 @@ def _changes(attribution: Attribution, image: Tensor, found: Mask | None) -> Ite
     y, x = np.unravel_index(mean.argmax(), mean.shape)
     patch = np.zeros(influence.shape, bool)
     patch[max(0, y - side // 2) : y + side // 2 + 1, max(0, x - side // 2) : x + side // 2 + 1] = True
-    yield f"black patch of {side} px where most comes from", blacken(image, patch)
+    yield f"a black patch of {side} px", blacken(image, patch)
     for share in SHARES:
-        yield f"the {share:.0%} most influential pixels black", blacken(image, strongest(influence, share))
+        yield f"the strongest {share:.0%} black", blacken(image, strongest(influence, share))
 
 
 def strongest(influence: Plane, share: float) -> Mask:

@@ -33,10 +33,14 @@ ASK = (
     "magenta speaks for it, cyan against it. And a table of what becomes of the answer where pixels are taken away. "
     "It says what the network used, not whether that was right."
 )
+CHANGED = (
+    "What the run marked takes the values of its neighbours; or a patch turns black where most of the answer comes "
+    "from; or those pixels do that it comes from most. The less is left then, the more the answer hangs on them."
+)
 STRONGEST = 99.5
 """Percentile of the values that has the full colour."""
 COLUMNS = (
-    Column(title="What is taken away"),
+    Column(title="What is changed", tip=CHANGED),
     Column(title="sure", tip="How sure the run then is of the pixels that it marked, 0 to 1", number=True),
     Column(title="Dice", tip="Of what it then marks with what it marked before", number=True),
 )
