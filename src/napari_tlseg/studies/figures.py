@@ -20,6 +20,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Of Okabe and Ito, told apart without red-green vision."""
 CHANCE = 0.05
 """A p below it has a star."""
+APART = 0.06
+"""Decades from one line to the next, so that their error bars do not hide each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +154,9 @@ def _draw_curve(axes: Axes, lines: Sequence[Line], levels: Levels) -> None:
     strengths = sorted({λ for line in lines for λ in line.points})
     places = positions(strengths)
     for number, line in enumerate(lines):
-        _draw_line(axes, line, places, COLOURS[number % len(COLOURS)])
+        aside = APART * (number - (len(lines) - 1) / 2)
+        beside = {λ: place + aside for λ, place in places.items()}
+        _draw_line(axes, line, beside, COLOURS[number % len(COLOURS)])
     for number, (label, level) in enumerate(levels.items()):
         axes.axhline(level, color="#555555", linestyle=(":", "-.")[number % 2], label=label)
     axes.set_xticks([places[λ] for λ in strengths], [name(λ) for λ in strengths], rotation=45)
