@@ -127,8 +127,8 @@ class EditBox(QWidget):
         self.session.painter.begin()
 
     @guarded
-    def _confirm(self, right: bool) -> None:
-        self.session.painter.set_painted(self.session.plane(), right)
+    def _confirm(self) -> None:
+        self.session.painter.set_painted(self.session.plane(), self._right.isChecked())
 
     @guarded
     def _finish(self) -> None:

@@ -61,8 +61,8 @@ class MaskBox(QWidget):
         self._painted.clicked.connect(guarded(self._tick))
         self._class.activated.connect(guarded(self._take_class))
 
-    def _toggle(self, on: bool) -> None:
-        if on:
+    def _toggle(self) -> None:
+        if self._paint.isChecked():
             self.session.painter.begin()
         else:
             self.session.painter.leave()
@@ -89,8 +89,8 @@ class MaskBox(QWidget):
             self._show_class()
         self._refresh()
 
-    def _tick(self, painted: bool) -> None:
-        self.session.painter.set_painted(self.session.plane(), painted)
+    def _tick(self) -> None:
+        self.session.painter.set_painted(self.session.plane(), self._painted.isChecked())
         self._refresh()
 
     def _take_class(self, index: int) -> None:
