@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from napari_tlseg import journey
 from napari_tlseg.cli import main
 from napari_tlseg.data.folder import fingerprint, read_dataset
-from napari_tlseg.data.recipes import Recipe
+from napari_tlseg.data.recipes import PLAIN, Recipe
 from napari_tlseg.data.split import read_split
 from napari_tlseg.engine.pool import gather_pool
 from napari_tlseg.engine.trainings import Pretrain
@@ -45,7 +45,7 @@ def test_from_several_datasets_to_a_segmentation(eyes: Path, chests: Path, tmp_p
     source, flags = tmp_path / "med.safetensors", list(FAST)
     assert main(["pretrain", str(eyes), str(chests), "--task", "segment", "--out", str(source), *flags]) == 0
     said = capsys.readouterr().out
-    assert "All share recipe plain (any image: values scaled to 0..1, colours kept) and images of 32 pixels." in said
+    assert f"All share recipe plain ({PLAIN.says}) and images of 32 pixels." in said
     assert "Grey images are repeated over 3 channels, as the others have." in said
     assert "Trained 2 steps on masks of several datasets. The source is in" in said
     assert "(eyes 0." in said and ", chests 0." in said

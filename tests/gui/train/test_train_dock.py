@@ -544,19 +544,20 @@ def test_with_a_path_every_plot_can_be_seen_and_none_lies_over_another(desk: Des
     qtbot.waitUntil(dock.path_plot.isVisible)
     shown = [dock.findChild(Shrinking), dock.strength, dock.path_plot, dock.cost, dock._warm, dock._train]
     shown += [dock.course._said, dock.course._plots]
-    qtbot.wait(50)
-    places = [QRect(each.mapTo(dock, QPoint()), each.size()) for each in shown]
-    for above, below in pairwise(places):
-        assert above.bottom() < below.top() and dock.rect().contains(below)
+
+    def is_apart() -> bool:
+        places = [QRect(each.mapTo(dock, QPoint()), each.size()) for each in shown]
+        return all(a.bottom() < b.top() and dock.rect().contains(b) for a, b in pairwise(places))
+
+    qtbot.waitUntil(is_apart)
     for plot in dock.path_plot.findChildren(Plot):
         assert plot.height() >= plot.minimumSizeHint().height()
     scroll = dock.course._plots
     for plot in dock.course.curves.findChildren(Plot):
         scroll.ensureWidgetVisible(plot, 0, 0)
-        assert not plot.isVisible() or plot.visibleRegion().boundingRect() == plot.rect()
+        qtbot.waitUntil(lambda plot=plot: not plot.isVisible() or plot.visibleRegion().boundingRect() == plot.rect())
     window.resize(1250, 1400)
-    qtbot.wait(50)
-    assert scroll.verticalScrollBar().maximum() == 0, "nothing scrolls where there is room"
+    qtbot.waitUntil(lambda: scroll.verticalScrollBar().maximum() == 0)  # nothing scrolls where there is room
 
 
 @pytest.mark.parametrize("width", [330, 500])
