@@ -139,4 +139,5 @@ def _source_of(study: StudyRun) -> str:
 
 def _means(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
     """Means, and their standard errors; NaN where there is none."""
-    return tuple([math.nan if row[key] is None else row[key] for row in rows] for key in ("dice_mean", "dice_se"))  # type: ignore[return-value]
+    means, errors = ([math.nan if row[key] is None else row[key] for row in rows] for key in ("dice_mean", "dice_se"))
+    return means, errors
